@@ -1,1 +1,87 @@
-//! heist-core
+//! The scheduler of heist: task cells, run queues, workers, parking, the blocking pool.
+//!
+//! It has no file descriptors and no clock of its own: what a worker parks on, the time and the
+//! randomness come through the [`Seam`]. Users depend on the crate `heist`; this one is its engine
+//! and makes no promise of stability.
+//!
+//! # Map
+//!
+//! | module       | subject                                                        |
+//! |--------------|----------------------------------------------------------------|
+//! | `task`       | the cell, its state word, its handles                          |
+//! | `worker`     | finds a task, runs it, goes idle                               |
+//! | `slot`       | what a worker has, as others see it                            |
+//! | `idle`       | who searches, who sleeps, whom to wake                         |
+//! | `guests`     | foreign threads that are inside for a moment                   |
+//! | `shared`     | what all threads share; where a task goes                      |
+//! | `pinned`     | work that stays on the thread of `run`                         |
+//! | `main_loop`  | that thread                                                    |
+//! | `monitor`    | notices workers that are stuck                                 |
+//! | `blocking`   | the pool for closures that block                               |
+//! | `threads`    | starting and joining                                           |
+//! | `closing`    | the end of a loop, as numbered steps                           |
+//! | `context`    | what the current thread is doing for which runtime             |
+//! | `budget`     | a bound on what one poll may do                                |
+//! | `config`     | every tuning number                                            |
+
+#[cfg(not(heist_loom))]
+mod blocking;
+#[cfg(not(heist_loom))]
+mod budget;
+#[cfg(not(heist_loom))]
+mod closing;
+#[cfg(not(heist_loom))]
+mod config;
+#[cfg(not(heist_loom))]
+mod context;
+mod guests;
+#[cfg(not(heist_loom))]
+mod hooks;
+mod idle;
+#[cfg(not(heist_loom))]
+mod main_loop;
+#[cfg(not(heist_loom))]
+mod monitor;
+#[cfg(not(heist_loom))]
+mod pinned;
+#[cfg(not(heist_loom))]
+mod runtime;
+#[cfg(not(heist_loom))]
+mod seam;
+#[cfg(not(heist_loom))]
+mod shared;
+#[cfg(not(heist_loom))]
+mod slot;
+mod sync;
+#[cfg(not(heist_loom))]
+mod task;
+#[cfg(not(heist_loom))]
+mod threads;
+#[cfg(not(heist_loom))]
+mod worker;
+
+#[cfg(heist_loom)]
+#[path = "task/model_map.rs"]
+mod task;
+
+#[cfg(not(heist_loom))]
+mod surface {
+    pub use crate::budget::{Charge, poll_proceed};
+    pub use crate::closing::ShutdownReport;
+    pub use crate::config::{
+        BUDGET, Config, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, MainThread,
+        SPREAD_AFTER,
+    };
+    pub use crate::context::Role;
+    pub use crate::hooks::{Hooks, Report};
+    pub use crate::main_loop::Outcome;
+    pub use crate::runtime::{
+        Entered, Handle, NotLocal, Runtime, Shards, YieldNow, block_in_place, entered, shards,
+        spawn, spawn_local, task_id, task_name, yield_now,
+    };
+    pub use crate::seam::{NEVER, Seam};
+    pub use crate::shared::Spawn;
+    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label};
+}
+#[cfg(not(heist_loom))]
+pub use surface::*;

@@ -1,0 +1,214 @@
+//! The blocking pool: threads for closures that block.
+//!
+//! A closure is a task that is polled once. Threads start on demand up to `blocking_threads` and
+//! end after `blocking_keep_alive` without work. Beyond the bound closures wait their turn; a
+//! caller who awaits each handle before it sends more has its back-pressure there.
+//!
+//! | who                   | under the lock                                             |
+//! |-----------------------|------------------------------------------------------------|
+//! | spawner, idle > 0     | push; idle − 1, notified + 1; wake one                     |
+//! | spawner, idle = 0     | push; threads + 1, start one, if below the bound           |
+//! | thread, queue empty   | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
+//!
+//! The *spawner* takes the idle thread out of the count, not the thread when it wakes: otherwise two
+//! closures spawned in a row would both count on the same idle thread, and the second would wait
+//! for the first, which may be waiting for it.
+
+#![forbid(unsafe_code)]
+
+use crate::context::{self, Context, Role};
+use crate::shared::{Shared, Spawn};
+use crate::task::{Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, create};
+use crate::threads::Purpose;
+use crate::worker;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) tasks: TaskList,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Runnable>,
+    /// Threads that wait and that no spawner counts on.
+    idle: usize,
+    /// Wake-ups on their way to threads that wait.
+    notified: usize,
+    /// Threads, waiting or not, and those being started.
+    threads: usize,
+    closed: bool,
+}
+
+/// A closure as a future that is ready at its first poll.
+struct Call<F>(Option<F>);
+
+// The closure is moved out before it is called; it is never pinned.
+impl<F> Unpin for Call<F> {}
+
+impl<F: FnOnce() -> T, T> Future for Call<F> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<T> {
+        let call = self.0.take().expect("a closure is polled once");
+        Poll::Ready(call())
+    }
+}
+
+impl Pool {
+    pub(crate) fn new() -> Pool {
+        Pool { tasks: TaskList::new(), state: Mutex::default(), work: Condvar::new() }
+    }
+
+    /// Queues a closure.
+    pub(crate) fn spawn<F, T>(
+        &self,
+        shared: &Shared,
+        cx: Option<&Context<'_>>,
+        spawn: Spawn,
+        call: F,
+    ) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let cx = cx.filter(|cx| cx.is_inside(shared));
+        let owner = NonNull::from(shared).cast();
+        let new = shared.new_task(cx, spawn, Birth::OUTSIDE, Kind::Blocking, owner);
+        let published = create(new, Call(Some(call))).publish(&self.tasks);
+        let (handle, task) = match published {
+            Ok(published) => published,
+            Err((call, label)) => {
+                drop(call);
+                return JoinHandle::refused(label.clone(), JoinError::closed(&label));
+            }
+        };
+        self.push(shared, task);
+        handle
+    }
+
+    fn push(&self, shared: &Shared, task: Runnable) {
+        let id = task.header().id();
+        let mut state = self.state.lock();
+        if state.closed {
+            // The list was open a moment ago: the end of the loop has just come by here, and
+            // waits for this task.
+            drop(state);
+            return end_unrun(shared, task, JoinError::cancelled);
+        }
+        state.queue.push_back(task);
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.notified += 1;
+            self.work.notify_one();
+        } else if state.threads < shared.config.blocking_threads {
+            state.threads += 1;
+            drop(state);
+            if let Err(error) = self.start(shared) {
+                self.not_started(shared, id, error);
+            }
+        }
+    }
+
+    fn start(&self, shared: &Shared) -> io::Result<()> {
+        let me = shared.me.upgrade().ok_or_else(|| io::Error::other("the runtime is gone"))?;
+        shared.threads.start(shared, Purpose::Blocking, move || thread(&me))
+    }
+
+    /// A thread could not be had. If there are others, they get to the closure; if there is none,
+    /// the closure's handle says so.
+    fn not_started(&self, shared: &Shared, id: crate::task::Id, error: io::Error) {
+        let mut state = self.state.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return;
+        }
+        let at = state.queue.iter().position(|task| task.header().id() == id);
+        let task = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        if let Some(task) = task {
+            end_unrun(shared, task, |label| JoinError::no_thread(label, error));
+        }
+    }
+
+    /// The end of the loop: refuses closures, ends those that have not begun, and lets idle
+    /// threads go. Returns how many had not begun. The list of tasks must be closed.
+    pub(crate) fn close(&self, shared: &Shared) -> usize {
+        let queue = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            self.work.notify_all();
+            std::mem::take(&mut state.queue)
+        };
+        let ended = queue.len();
+        for task in queue {
+            end_unrun(shared, task, JoinError::cancelled);
+        }
+        ended
+    }
+
+    /// The next closure for a thread of the pool, or `None`: the thread ends.
+    fn next(&self, shared: &Shared) -> Option<Runnable> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(task) = state.queue.pop_front() {
+                return Some(task);
+            }
+            if state.closed || !self.wait(shared, &mut state) {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+
+    /// Waits for a spawner; false if none came for the length of the keep-alive.
+    fn wait(&self, shared: &Shared, state: &mut MutexGuard<'_, State>) -> bool {
+        state.idle += 1;
+        loop {
+            let timed_out =
+                self.work.wait_for(state, shared.config.blocking_keep_alive).timed_out();
+            if state.notified > 0 {
+                state.notified -= 1;
+                return true;
+            }
+            if timed_out || state.closed {
+                state.idle -= 1;
+                return state.closed;
+            }
+        }
+    }
+}
+
+fn thread(shared: &Arc<Shared>) {
+    shared.config.hooks.thread_start();
+    let cx = Context::new(shared, Role::Blocking, shared.site);
+    context::enter(&cx, || {
+        while let Some(task) = shared.blocking.next(shared) {
+            let _ = worker::run_task(&cx, None, task);
+        }
+    });
+    shared.config.hooks.thread_stop();
+}
+
+/// Ends a closure that will not run.
+fn end_unrun(shared: &Shared, task: Runnable, why: impl FnOnce(&crate::task::Label) -> JoinError) {
+    let Some(shared) = shared.me.upgrade() else { return };
+    let cx = Context::new(&shared, Role::Service, shared.site);
+    let (Started::Poll(mut running) | Started::Drop(mut running)) = task.start();
+    let error = why(&running.header().label());
+    drop_call(&cx, &mut running, error);
+    worker::complete(&cx, running);
+}
+
+fn drop_call(cx: &Context<'_>, running: &mut Running, error: JoinError) {
+    context::enter(cx, || running.cancel(error));
+}

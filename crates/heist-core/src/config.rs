@@ -1,0 +1,110 @@
+//! Every tuning number of the scheduler: its name, its reason, and the bench that guards it.
+
+#![forbid(unsafe_code)]
+
+use crate::hooks::Hooks;
+use std::time::Duration;
+
+/// How many tasks in a row come from the LIFO slot before the queue gets its turn. Bounds how long
+/// two tasks that wake each other keep a third from running. Bench: `ping_pong`.
+pub const LIFO_STREAK: u32 = 3;
+
+/// Every so many polls the injector goes before the local queue, so that work from outside is
+/// reached however busy a worker is with its own. A power of two less one. Bench: `yield_now`.
+pub const INJECTOR_INTERVAL: u32 = 31;
+
+/// Every so many polls a busy worker polls its shard. Bench: `echo`.
+pub const DRIVER_INTERVAL: u32 = 61;
+
+/// How many tasks the local queue holds before half of them go to the injector, where others find
+/// them. Bounds the deque's buffer, which would otherwise grow and shrink with bursts. Bench:
+/// `spawn_join`.
+pub const LOCAL_QUEUE: usize = 256;
+
+/// How long the oldest task waits in a busy worker's queue before a second worker is woken for it.
+/// Waking a thread on another processor costs 30 to 40 µs where this was measured; less waiting
+/// than that is not worth a wake-up. Bench: `echo`, `spawn_join`.
+pub const SPREAD_AFTER: Duration = Duration::from_micros(50);
+
+/// Operations on our own sockets, timers and join handles that one poll may complete before they
+/// answer "pending" once. Bench: `echo`.
+pub const BUDGET: u32 = 128;
+
+/// How often the monitor looks while any worker is awake. A worker found in the same poll twice is
+/// blocked, so a block is noticed after 2 to 4 ms. Test: `blocked`.
+pub const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
+
+/// After so many looks with every worker asleep the monitor sleeps too, without a timeout: 100 ms.
+/// Test: `idle`.
+pub const MONITOR_LOOKS: u32 = 50;
+
+/// First and longest pause between attempts to start a thread that could not be started.
+pub const START_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Most slots of a runtime, workers and spares together: each half of the idle word and the birth slot in a task's
+/// header must hold the number.
+pub const MAX_SLOTS: usize = 1 << 12;
+
+/// Where `main` and pinned tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum MainThread {
+    /// The calling thread is worker 0 as well: it runs `main`, local tasks and Send tasks.
+    #[default]
+    Worker,
+    /// The calling thread runs `main` and local tasks alone; Send tasks run on other threads.
+    Dedicated,
+}
+
+/// What a runtime is made with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Workers, at least 1.
+    pub workers: usize,
+    /// Slots that are used only while another worker is blocked.
+    pub spare_workers: usize,
+    /// Where `main` runs.
+    pub main_thread: MainThread,
+    /// Start all threads at once, and fail if one cannot be had.
+    pub start_threads: bool,
+    /// The names of threads.
+    pub thread_name: String,
+    /// The stacks of threads, in bytes; `None` is the standard library's default.
+    pub thread_stack_size: Option<usize>,
+    /// The bound of the blocking pool.
+    pub blocking_threads: usize,
+    /// How long a thread of the pool waits for work before it ends.
+    pub blocking_keep_alive: Duration,
+    /// How long the end of the loop waits for a poll; `None` is for ever.
+    pub poll_grace: Option<Duration>,
+    /// How long the end of the loop waits for running blocking closures.
+    pub blocking_grace: Duration,
+    /// From which length on a poll is reported as a stall.
+    pub stall_threshold: Duration,
+    /// Report stalls.
+    pub debug: bool,
+    /// User callbacks.
+    pub hooks: Hooks,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            workers: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_SLOTS / 2),
+            spare_workers: 4,
+            main_thread: MainThread::Worker,
+            start_threads: false,
+            thread_name: "heist".into(),
+            thread_stack_size: None,
+            blocking_threads: 512,
+            blocking_keep_alive: Duration::from_secs(10),
+            poll_grace: None,
+            blocking_grace: Duration::from_secs(10),
+            stall_threshold: Duration::from_millis(100),
+            debug: false,
+            hooks: Hooks::default(),
+        }
+    }
+}

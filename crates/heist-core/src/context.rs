@@ -1,0 +1,159 @@
+//! What the current thread is doing for which runtime.
+//!
+//! A thread-local pointer to a [`Context`] that lives on the stack of whoever called [`enter`].
+//! It is how `spawn` finds its runtime, how a wake on a worker stays on that worker, and how a
+//! nested `run` is noticed. There is no destructor and no lazy initialisation: reading it is one
+//! load.
+
+use crate::config::BUDGET;
+use crate::hooks::{Report, report_to_stderr};
+use crate::pinned::Local;
+use crate::shared::Shared;
+use crate::task::{Header, Id};
+use crate::worker::Worker;
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// What kind of thread this is for the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs tasks: a worker thread, or the caller of `run`.
+    Worker,
+    /// A foreign thread inside `Handle::block_on`.
+    BlockOn,
+    /// Runs a blocking closure.
+    Blocking,
+    /// The monitor or the thread that closes the runtime.
+    Service,
+}
+
+impl Role {
+    /// Threads that the end of the loop joins, or is run by: they need no guest count.
+    fn is_of_runtime(self) -> bool {
+        self != Role::BlockOn
+    }
+}
+
+/// What runs on the thread at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Current {
+    Nothing,
+    Main,
+    Task(NonNull<Header>),
+}
+
+/// See the module.
+pub(crate) struct Context<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) role: Role,
+    pub(crate) worker: Option<&'a Worker>,
+    /// On the thread of `run`.
+    pub(crate) local: Option<&'a Local>,
+    /// Where the runtime was entered.
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) current: Cell<Current>,
+    /// What is left of the present poll's budget.
+    pub(crate) budget: Cell<u32>,
+    /// The present poll asked for another turn.
+    pub(crate) yielded: Cell<bool>,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Context<'static>> = const { Cell::new(std::ptr::null()) };
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        shared: &'a Arc<Shared>,
+        role: Role,
+        site: &'static Location<'static>,
+    ) -> Context<'a> {
+        Context {
+            shared,
+            role,
+            worker: None,
+            local: None,
+            site,
+            current: Cell::new(Current::Nothing),
+            budget: Cell::new(BUDGET),
+            yielded: Cell::new(false),
+        }
+    }
+
+    /// Whether this thread works for `shared`, and so is no guest there.
+    pub(crate) fn is_inside(&self, shared: &Shared) -> bool {
+        std::ptr::eq(&**self.shared, shared) && self.role.is_of_runtime()
+    }
+
+    /// The identity of the task that is being polled.
+    pub(crate) fn task_id(&self) -> Option<Id> {
+        match self.current.get() {
+            // SAFETY: `current` names a task only while its runner polls it (`Worker::poll`),
+            // and the runner's reference keeps it alive.
+            Current::Task(task) => Some(unsafe { task.as_ref() }.id()),
+            Current::Main | Current::Nothing => None,
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn task_name(&self) -> Option<String> {
+        match self.current.get() {
+            // SAFETY: as in `task_id`.
+            Current::Task(task) => unsafe { task.as_ref() }.name().map(String::from),
+            Current::Main | Current::Nothing => None,
+        }
+    }
+
+    /// Whether what runs here may move to another thread.
+    pub(crate) fn is_polling_send_task(&self) -> bool {
+        match self.current.get() {
+            // SAFETY: as in `task_id`.
+            Current::Task(task) => unsafe { task.as_ref() }.kind() != crate::task::Kind::Local,
+            Current::Main | Current::Nothing => false,
+        }
+    }
+
+    /// Runs `poll` with `current` as what runs here, with a full budget.
+    pub(crate) fn polling<R>(&self, current: Current, poll: impl FnOnce() -> R) -> R {
+        let outer = self.current.replace(current);
+        self.budget.set(BUDGET);
+        self.yielded.set(false);
+        let result = poll();
+        self.current.set(outer);
+        result
+    }
+}
+
+/// Makes `cx` the thread's context for the length of `f`, also if it unwinds.
+pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
+    struct Restore(*const Context<'static>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+    let pointer: *const Context<'_> = cx;
+    let _restore = Restore(CURRENT.replace(pointer.cast()));
+    f()
+}
+
+/// Gives `f` the thread's context.
+pub(crate) fn with<R>(f: impl FnOnce(Option<&Context<'_>>) -> R) -> R {
+    // A thread that is being torn down has no context: `try_with` fails there.
+    let pointer = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: a pointer that is set points to the `cx` of an `enter` that has not returned, since
+    // `Restore` takes it away first, also on unwinding. It is this thread's own stack frame, so
+    // nobody else frees it, and it is borrowed shared only. The closure's lifetime is shorter than
+    // that frame because the closure runs above it on the same stack.
+    f(unsafe { pointer.as_ref() })
+}
+
+/// Tells the runtime of this thread, or standard error if it has none.
+pub(crate) fn report(report: &Report<'_>) {
+    with(|cx| match cx {
+        Some(cx) => cx.shared.config.hooks.report(report),
+        None => report_to_stderr(report),
+    });
+}

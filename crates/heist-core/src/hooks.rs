@@ -1,0 +1,169 @@
+//! User callbacks, and what is reported through them.
+//!
+//! Hooks run without any lock held; a hook that panics is caught. The error handler is where heist
+//! tells what nobody else can hear of: a panic in a detached task, a thread that could not be
+//! started, a poll that holds up the end of the loop.
+
+#![forbid(unsafe_code)]
+
+use crate::task::{Id, JoinError};
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that went wrong and that no return value can tell.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Report<'a> {
+    /// A task panicked, or a destructor of it, and nobody waits for the task any more.
+    Panicked(&'a JoinError),
+    /// A thread of the runtime could not be started. The runtime goes on with those it has and
+    /// tries again later.
+    ThreadNotStarted {
+        /// Why.
+        error: &'a io::Error,
+        /// What the thread was for: `"worker"`, `"monitor"`, `"blocking"`.
+        role: &'static str,
+    },
+    /// A poll has lasted longer than `stall_threshold` (debug mode only).
+    Stalled {
+        /// The task, or `None` for `main`.
+        id: Option<Id>,
+        /// Where the task was spawned.
+        spawned_at: Option<&'static Location<'static>>,
+        /// How long the poll has lasted so far.
+        lasted: Duration,
+    },
+    /// The end of the loop waits for a task that is inside `poll` or `drop`. Reported once a
+    /// second.
+    ShutdownWaits {
+        /// The task.
+        id: Id,
+        /// Where it was spawned.
+        spawned_at: &'static Location<'static>,
+        /// How long the loop has waited.
+        waited: Duration,
+    },
+    /// Blocking closures were still running when their grace ended; their threads were left behind.
+    BlockingAbandoned {
+        /// How many.
+        count: usize,
+    },
+    /// A hook of the user's panicked.
+    HookPanicked {
+        /// Which one.
+        hook: &'static str,
+    },
+    /// The destructor of `main`'s future panicked after `main` had ended otherwise.
+    MainDropPanicked,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Panicked(error) => write!(f, "{error}, and nobody awaits it"),
+            Report::ThreadNotStarted { error, role } => {
+                write!(f, "a {role} thread could not be started: {error}")
+            }
+            Report::Stalled { id: Some(id), spawned_at: Some(site), lasted } => {
+                write!(f, "task {id} (spawned at {site}) has blocked its worker for {lasted:?}")
+            }
+            Report::Stalled { lasted, .. } => {
+                write!(f, "the main future has blocked its thread for {lasted:?}")
+            }
+            Report::ShutdownWaits { id, spawned_at, waited } => write!(
+                f,
+                "the runtime has waited {waited:?} for task {id} (spawned at {spawned_at}) to \
+                 come back from its poll or destructor"
+            ),
+            Report::BlockingAbandoned { count } => {
+                write!(f, "{count} blocking closures outlasted their grace and were left behind")
+            }
+            Report::HookPanicked { hook } => write!(f, "the hook {hook} panicked"),
+            Report::MainDropPanicked => f.write_str("the destructor of the main future panicked"),
+        }
+    }
+}
+
+type Hook = Arc<dyn Fn() + Send + Sync>;
+type ErrorHandler = Arc<dyn Fn(&Report<'_>) + Send + Sync>;
+type SpawnHook = Arc<dyn Fn(Id) + Send + Sync>;
+
+/// The user's callbacks.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Runs on every worker and blocking thread before its first work.
+    pub on_thread_start: Option<Hook>,
+    /// Runs on every worker and blocking thread after its last work.
+    pub on_thread_stop: Option<Hook>,
+    /// Runs in the spawning call, for every task.
+    pub on_task_spawn: Option<SpawnHook>,
+    /// Receives every [`Report`]; without it they go to standard error.
+    pub on_error: Option<ErrorHandler>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("on_thread_start", &self.on_thread_start.is_some())
+            .field("on_thread_stop", &self.on_thread_stop.is_some())
+            .field("on_task_spawn", &self.on_task_spawn.is_some())
+            .field("on_error", &self.on_error.is_some())
+            .finish()
+    }
+}
+
+impl Hooks {
+    /// Tells the error handler, or standard error if there is none or it panics.
+    pub(crate) fn report(&self, report: &Report<'_>) {
+        if let Some(handler) = &self.on_error {
+            match catch_unwind(AssertUnwindSafe(|| handler(report))) {
+                Ok(()) => return,
+                Err(payload) => drop_payload(payload),
+            }
+        }
+        report_to_stderr(report);
+    }
+
+    pub(crate) fn thread_start(&self) {
+        if let Some(hook) = &self.on_thread_start {
+            self.call("on_thread_start", &**hook);
+        }
+    }
+
+    pub(crate) fn thread_stop(&self) {
+        if let Some(hook) = &self.on_thread_stop {
+            self.call("on_thread_stop", &**hook);
+        }
+    }
+
+    pub(crate) fn task_spawn(&self, id: Id) {
+        if let Some(hook) = &self.on_task_spawn {
+            self.call("on_task_spawn", &|| hook(id));
+        }
+    }
+
+    fn call(&self, name: &'static str, hook: &dyn Fn()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(hook)) {
+            drop_payload(payload);
+            self.report(&Report::HookPanicked { hook: name });
+        }
+    }
+}
+
+/// Where reports go when no handler can be reached.
+pub(crate) fn report_to_stderr(report: &Report<'_>) {
+    use std::io::Write;
+    // Not `eprintln!`: it panics when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "heist: {report}");
+}
+
+/// Drops a panic's payload, whose destructor is user code and may panic in its turn. The payload
+/// of that second panic is leaked: it could go on like this for ever.
+pub(crate) fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}

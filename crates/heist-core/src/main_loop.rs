@@ -1,0 +1,240 @@
+//! The thread of `run`: polls `main` and local tasks, and works on a slot beside that.
+//!
+//! Before every Send task the thread looks at its pinned work, and it runs at most one local task
+//! between two Send tasks, so that neither kind starves the other. If a Send task blocks this
+//! thread while pinned work waits, the monitor asks it to leave its slot, and for the rest of the
+//! run it takes no Send tasks.
+
+#![forbid(unsafe_code)]
+
+use crate::closing::{ShutdownReport, close_here};
+use crate::config::MainThread;
+use crate::context::{self, Context, Current, Role};
+use crate::hooks::{Report, drop_payload};
+use crate::pinned::Local;
+use crate::seam::NEVER;
+use crate::shared::{MayStart, Shared};
+use crate::slot::Slot;
+use crate::task::Runnable;
+use crate::worker::{Ran, Step, Worker, run_task, watched};
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// See the module.
+pub(crate) struct MainLoop {
+    shared: Arc<Shared>,
+    local: Local,
+    worker: Option<Worker>,
+    site: &'static Location<'static>,
+}
+
+/// What became of `main`.
+pub type Outcome<T> = Result<T, Box<dyn Any + Send>>;
+
+impl MainLoop {
+    /// Takes a free slot, if there is one and the configuration wants it.
+    pub(crate) fn new(shared: &Arc<Shared>, site: &'static Location<'static>) -> MainLoop {
+        let mut main = MainLoop {
+            shared: shared.clone(),
+            local: Local::new(shared),
+            worker: None,
+            site,
+        };
+        let dedicated = shared.config.main_thread == MainThread::Dedicated;
+        if dedicated && (shared.threads.any_worker() || start_worker(shared)) {
+            return main;
+        }
+        let workers = shared.config.workers;
+        if let Some(worker) = (0..workers).find_map(|index| Worker::occupy(shared, index)) {
+            shared.seam.attach(worker.index());
+            worker.enter_loop();
+            main.local.pinned.set_slot(Some(worker.index()));
+            shared.closing.set_main(Some((main.local.pinned.clone(), worker.index())));
+            main.worker = Some(worker);
+        }
+        main
+    }
+
+    /// Polls `future` to its end, or its panic, and drops it.
+    pub(crate) fn run<F: Future>(&mut self, future: F) -> Outcome<F::Output> {
+        let mut future = pin!(Some(future));
+        let waker = Waker::from(self.local.pinned.clone());
+        let outcome = loop {
+            let outcome = self.enter(|main, cx| main.run_on_slot(cx, future.as_mut(), &waker));
+            match outcome {
+                Some(outcome) => break outcome,
+                None => self.leave_slot(),
+            }
+        };
+        let dropped = self.enter(|_, cx| {
+            catch_unwind(AssertUnwindSafe(|| cx.polling(Current::Main, || future.set(None))))
+        });
+        match (outcome, dropped) {
+            (outcome, Ok(())) => outcome,
+            (Ok(output), Err(payload)) => {
+                // As for tasks: a panic of the destructor takes the output's place.
+                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+                    drop_payload(again);
+                }
+                Err(payload)
+            }
+            (Err(first), Err(second)) => {
+                drop_payload(second);
+                self.shared.config.hooks.report(&Report::MainDropPanicked);
+                Err(first)
+            }
+        }
+    }
+
+    /// Runs `code` with this thread's context.
+    fn enter<R>(&self, code: impl FnOnce(&MainLoop, &Context<'_>) -> R) -> R {
+        let mut cx = Context::new(&self.shared, Role::Worker, self.site);
+        cx.worker = self.worker.as_ref();
+        cx.local = Some(&self.local);
+        context::enter(&cx, || code(self, &cx))
+    }
+
+    /// The loop. `None` when the thread is to leave its slot.
+    fn run_on_slot<F: Future>(
+        &self,
+        cx: &Context<'_>,
+        mut future: Pin<&mut Option<F>>,
+        waker: &Waker,
+    ) -> Option<Outcome<F::Output>> {
+        loop {
+            if self.worker.is_some() && self.local.pinned.is_evicted() {
+                return None;
+            }
+            let mut ran = false;
+            if self.local.pinned.take_main_woken() {
+                if let Some(main) = future.as_mut().as_pin_mut() {
+                    match self.poll_main(cx, main, waker) {
+                        Ok(Poll::Pending) => ran = true,
+                        Ok(Poll::Ready(output)) => return Some(Ok(output)),
+                        Err(payload) => return Some(Err(payload)),
+                    }
+                }
+            }
+            match self.step(cx, ran) {
+                Step::Ran | Step::Searched => {}
+                Step::WouldPark(deadline) => self.park(cx, deadline),
+            }
+            if self.shared.closing.is_requested() {
+                crate::closing::close_as_asked(cx);
+            }
+        }
+    }
+
+    fn poll_main<F: Future>(
+        &self,
+        cx: &Context<'_>,
+        main: Pin<&mut F>,
+        waker: &Waker,
+    ) -> Outcome<Poll<F::Output>> {
+        let poll = || main.poll(&mut std::task::Context::from_waker(waker));
+        catch_unwind(AssertUnwindSafe(|| watched(cx, self.slot(), 0, Current::Main, poll)))
+            .inspect_err(|_| {
+                // The unwinding skipped the end of the poll.
+                cx.current.set(Current::Nothing);
+                if let Some(slot) = self.slot() {
+                    slot.end_poll();
+                }
+            })
+    }
+
+    /// One local task, then one step of the worker. `ran` says that `main` was polled before.
+    fn step(&self, cx: &Context<'_>, mut ran: bool) -> Step {
+        if let Some(task) = self.local.next() {
+            self.run_local(cx, task);
+            ran = true;
+        }
+        let step = match &self.worker {
+            Some(worker) => worker.step_in(cx),
+            None => Step::WouldPark(NEVER),
+        };
+        match step {
+            Step::WouldPark(_) if ran || self.local.has_work() => Step::Ran,
+            step => step,
+        }
+    }
+
+    fn run_local(&self, cx: &Context<'_>, task: Runnable) {
+        if let Ran::Requeue(task) = run_task(cx, self.slot(), task) {
+            self.local.queue.borrow_mut().push_back(task);
+        }
+    }
+
+    fn slot(&self) -> Option<&Slot> {
+        self.worker.as_ref().map(Worker::slot)
+    }
+
+    fn park(&self, cx: &Context<'_>, deadline: u64) {
+        match &self.worker {
+            Some(worker) => worker.park(cx, deadline),
+            None => self.local.pinned.park(deadline),
+        }
+    }
+
+    /// Gives the slot back, and sees to it that somebody takes it over if it is needed.
+    fn leave_slot(&mut self) {
+        let Some(worker) = self.worker.take() else { return };
+        self.shared.closing.set_main(None);
+        let index = worker.index();
+        self.enter(|_, _| worker.leave_loop());
+        worker.vacate();
+        self.local.pinned.set_slot(None);
+        let tasks = || self.shared.lists().any(|list| list.len() > 0);
+        if self.shared.seam.is_used(index) || tasks() {
+            self.shared.threads.start_worker(&self.shared);
+        }
+    }
+
+    /// Ends the local tasks: their futures are dropped here.
+    fn end_local(&self) {
+        let tasks = &self.local.pinned.tasks;
+        self.enter(|main, cx| {
+            tasks.close(|task| main.local.queue.borrow_mut().push_back(task));
+            while tasks.len() > 0 {
+                match main.local.next() {
+                    Some(task) => main.run_local(cx, task),
+                    // A guest is about to deliver one.
+                    None => main.park(cx, NEVER),
+                }
+            }
+        });
+        self.local.pinned.close();
+    }
+
+    /// The end of one run of a runtime that goes on.
+    pub(crate) fn finish(mut self) {
+        self.end_local();
+        self.leave_slot();
+    }
+
+    /// The end of one run and of its runtime.
+    pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
+        self.end_local();
+        let report = self.enter(|_, cx| close_here(cx));
+        self.leave_slot();
+        report
+    }
+}
+
+fn start_worker(shared: &Shared) -> bool {
+    shared.monitor.wanted(shared);
+    shared.threads.try_start_worker(shared).is_ok()
+}
+
+impl Drop for MainLoop {
+    fn drop(&mut self) {
+        // Only if something above panicked, which would be a bug of ours: the slot must not be lost.
+        if let Some(worker) = self.worker.take() {
+            worker.vacate();
+            self.shared.notify(MayStart::Yes);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The monitor: one thread that notices when a worker is stuck.
+//!
+//! Workers run user code, and user code blocks. While any worker is awake the monitor looks at
+//! all of them every [`MONITOR_INTERVAL`]. One that is inside the same poll at two looks is
+//! *blocked*: the task in its LIFO slot goes to the injector, its shard is polled, and somebody is
+//! woken or started for what waits in its queue. A worker that is awake but has not polled its
+//! shard since the last look is asked to.
+//!
+//! After [`MONITOR_LOOKS`] looks with every worker asleep the monitor sleeps too, without a
+//! timeout; the first worker that leaves the list of sleepers wakes it. Both sides decide under
+//! the lock of that list, so neither can miss the other.
+
+#![forbid(unsafe_code)]
+
+use crate::closing;
+use crate::config::{MONITOR_INTERVAL, MONITOR_LOOKS};
+use crate::context::{self, Context, Role};
+use crate::hooks::Report;
+use crate::shared::{MayStart, Shared};
+use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
+use crate::threads::Purpose;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// The monitor as others see it.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    started: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Monitor {
+    pub(crate) fn new() -> Monitor {
+        Monitor { started: AtomicBool::new(false), thread: OnceLock::new() }
+    }
+
+    /// There is a task besides `main`: somebody must watch over it.
+    pub(crate) fn wanted(&self, shared: &Shared) {
+        // Ordering: Relaxed, nothing but uniqueness hangs on the flag.
+        if !self.started.load(Ordering::Relaxed) {
+            self.start(shared);
+        }
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn start(&self, shared: &Shared) {
+        let Some(me) = shared.me.upgrade() else { return };
+        if !shared.threads.may_try(shared) || self.started.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if shared.threads.start(shared, Purpose::Monitor, move || thread(&me)).is_err() {
+            self.started.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the monitor's sleep.
+    pub(crate) fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+fn thread(shared: &Arc<Shared>) {
+    let _ = shared.monitor.thread.set(std::thread::current());
+    let cx = Context::new(shared, Role::Service, shared.site);
+    context::enter(&cx, || {
+        let mut watch = Watch::new(shared.slots.len());
+        while !shared.closing.is_over() {
+            if shared.closing.is_requested() {
+                closing::close_as_asked(&cx);
+            } else if watch.quiet_looks >= MONITOR_LOOKS && shared.idle.monitor_sleeps() {
+                watch.quiet_looks = 0;
+                std::thread::park();
+            } else {
+                std::thread::park_timeout(MONITOR_INTERVAL);
+                watch.look(shared);
+            }
+        }
+    });
+}
+
+/// What the monitor remembers from one look to the next.
+#[derive(Debug)]
+struct Watch {
+    seen: Vec<Seen>,
+    quiet_looks: u32,
+}
+
+/// What was seen of a slot.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    polls: u32,
+    /// Since when the present poll has been seen, and whether it was reported.
+    since: u64,
+    reported: bool,
+}
+
+impl Watch {
+    fn new(slots: usize) -> Watch {
+        Watch { seen: vec![Seen::default(); slots], quiet_looks: 0 }
+    }
+
+    /// One look at everything.
+    fn look(&mut self, shared: &Shared) {
+        if shared.idle.all_asleep() {
+            self.quiet_looks += 1;
+            return;
+        }
+        self.quiet_looks = 0;
+        shared.threads.retry(shared);
+        for (index, slot) in shared.slots.iter().enumerate() {
+            self.look_at(shared, index, slot);
+        }
+    }
+
+    fn look_at(&mut self, shared: &Shared, index: usize, slot: &Slot) {
+        let seen = &mut self.seen[index];
+        let polls = slot.polls();
+        match slot.in_poll() {
+            Some((polls, task)) if polls == seen.polls => {
+                rescue(shared, index, slot);
+                seen.stalled(shared, task);
+            }
+            Some(_) => {
+                slot.note(DRIVER_DUE);
+                *seen = Seen { polls, since: shared.seam.now(), reported: false };
+            }
+            None => seen.polls = polls,
+        }
+    }
+}
+
+/// A worker is blocked: others get what waits for it.
+fn rescue(shared: &Shared, index: usize, slot: &Slot) {
+    if slot.note(BLOCKED) {
+        shared.blocked.fetch_add(1, Ordering::Relaxed);
+        // The poll may have ended just before the note; then the note is heeded after the next
+        // one, and until then a spare may run that is not needed.
+    }
+    let evicted = shared.closing.evict_main_from(index);
+    let moved = slot.lifo.take().map(|task| shared.injector.push(task)).is_some();
+    let woken = shared.seam.poll(index) > 0;
+    if moved || woken || evicted || !slot.stealer.is_empty() || !shared.injector.is_empty() {
+        shared.notify(MayStart::Yes);
+    }
+}
+
+impl Seen {
+    /// Reports a stall, once.
+    fn stalled(&mut self, shared: &Shared, task: u64) {
+        if !shared.config.debug || self.reported {
+            return;
+        }
+        let lasted = Duration::from_nanos(shared.seam.now().saturating_sub(self.since));
+        if lasted < shared.config.stall_threshold {
+            return;
+        }
+        self.reported = true;
+        let mut label = None;
+        for list in shared.lists() {
+            list.for_each(|header| {
+                if header.id().as_u64() == task {
+                    label = Some((header.id(), header.site()));
+                }
+            });
+        }
+        shared.config.hooks.report(&Report::Stalled {
+            id: label.map(|label| label.0),
+            spawned_at: label.map(|label| label.1),
+            lasted,
+        });
+    }
+}

@@ -1,0 +1,212 @@
+//! Work that can run on one thread only: `main` and local tasks.
+//!
+//! [`Pinned`] is what others see of that thread: a flag that says `main` was woken, an inbox of local tasks
+//! woken elsewhere, and a way to wake the thread. [`Local`] is what the thread keeps to itself.
+//!
+//! A wake from another thread publishes (flag or inbox) and then unparks, which leaves a token if
+//! the thread is awake; the thread looks at both after every park and before every poll. So there
+//! is no look-then-sleep race here beyond the parker's own. Local tasks follow the rule of guests
+//! (`guests.rs`) with a count of their own, so that one `run` of a long-lived runtime can end
+//! without waiting for the guests of all others.
+
+#![forbid(unsafe_code)]
+
+use crate::context::Context;
+use crate::guests::Guests;
+use crate::seam::NEVER;
+use crate::shared::Shared;
+use crate::task::{Runnable, TaskList};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::task::Wake;
+use std::thread::Thread;
+use std::time::Duration;
+
+/// The thread of `run` as others see it.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    shared: Arc<Shared>,
+    guests: Guests,
+    pub(crate) tasks: TaskList,
+    inbox: Mutex<Vec<Runnable>>,
+    /// The inbox is not empty. Set after a push, cleared before it is emptied.
+    mail: AtomicBool,
+    /// `main` wants to be polled.
+    main_woken: AtomicBool,
+    /// The monitor found pinned work waiting behind a Send task that blocked this thread.
+    evicted: AtomicBool,
+    /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
+    slot: AtomicUsize,
+    thread: Thread,
+    token: AtomicBool,
+}
+
+const NO_SLOT: usize = usize::MAX;
+
+impl Pinned {
+    pub(crate) fn new(shared: Arc<Shared>) -> Pinned {
+        Pinned {
+            shared,
+            guests: Guests::new(),
+            tasks: TaskList::new(),
+            inbox: Mutex::new(Vec::new()),
+            mail: AtomicBool::new(false),
+            main_woken: AtomicBool::new(true),
+            evicted: AtomicBool::new(false),
+            slot: AtomicUsize::new(NO_SLOT),
+            thread: std::thread::current(),
+            token: AtomicBool::new(false),
+        }
+    }
+
+    /// This thread parks on `slot` from now on, or on its own token.
+    pub(crate) fn set_slot(&self, slot: Option<usize>) {
+        self.slot.store(slot.unwrap_or(NO_SLOT), Ordering::Relaxed);
+        // Ordering: SeqCst, the counterpart of the one in `unpark`. Either the waker reads the new
+        // slot, or its flag is set before this fence and the look that precedes the next park
+        // sees it.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether anything pinned waits for this thread: a hint for others, exact for the thread
+    /// itself after `set_slot` or a park.
+    pub(crate) fn has_work(&self) -> bool {
+        self.main_woken.load(Ordering::Relaxed) || self.mail.load(Ordering::Relaxed)
+    }
+
+    /// Takes the wake of `main`.
+    pub(crate) fn take_main_woken(&self) -> bool {
+        // Ordering: the load is a hint that saves the swap; Acquire pairs with the Release of
+        // `wake_main`, so that the poll sees what the waker did.
+        self.main_woken.load(Ordering::Relaxed) && self.main_woken.swap(false, Ordering::Acquire)
+    }
+
+    /// The monitor asks the thread to leave its slot.
+    pub(crate) fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    fn wake_main(&self) {
+        let own = crate::context::with(|cx| cx.is_some_and(|cx| cx.is_pinned(self)));
+        if own {
+            self.main_woken.store(true, Ordering::Release);
+            return;
+        }
+        // A waker holds an `Arc`, so the memory is there; the guest count keeps what the unpark
+        // reaches.
+        let Some(_guest) = self.guests.enter() else { return };
+        // Ordering: Release pairs with `take_main_woken`.
+        if !self.main_woken.swap(true, Ordering::AcqRel) {
+            self.unpark();
+        }
+    }
+
+    /// A local task became queued.
+    pub(crate) fn wake_task(&self, cx: Option<&Context<'_>>, task: Runnable) {
+        if let Some(cx) = cx.filter(|cx| cx.is_pinned(self)) {
+            if let Some(local) = cx.local {
+                local.queue.borrow_mut().push_back(task);
+                return;
+            }
+        }
+        let _guest = self.guests.enter_held();
+        self.inbox.lock().push(task);
+        // Ordering: Release; the lock publishes the task, the flag is only a summary.
+        self.mail.store(true, Ordering::Release);
+        self.unpark();
+    }
+
+    /// Makes the thread look again.
+    pub(crate) fn unpark(&self) {
+        // Ordering: SeqCst, see `set_slot`.
+        fence(Ordering::SeqCst);
+        match self.slot.load(Ordering::Relaxed) {
+            NO_SLOT => {
+                // Ordering: Release pairs with the Acquire in `park`.
+                if !self.token.swap(true, Ordering::AcqRel) {
+                    self.thread.unpark();
+                }
+            }
+            slot => self.shared.seam.unpark(slot),
+        }
+    }
+
+    /// Blocks a thread without a slot.
+    pub(crate) fn park(&self, deadline: u64) {
+        // Ordering: Acquire pairs with the Release in `unpark`. The thread's own parking token
+        // may have been used up by user code in a task; `token` is the truth.
+        while !self.token.swap(false, Ordering::Acquire) {
+            if deadline == NEVER {
+                std::thread::park();
+                continue;
+            }
+            let now = self.shared.seam.now();
+            if now >= deadline {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_nanos(deadline - now));
+        }
+    }
+
+    /// The last step of a run: every local task is done, `main` is gone.
+    pub(crate) fn close(&self) {
+        self.guests.close();
+        self.guests.wait_empty();
+    }
+}
+
+impl Wake for Pinned {
+    fn wake(self: Arc<Self>) {
+        self.wake_main();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_main();
+    }
+}
+
+/// What the thread of `run` keeps to itself.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) pinned: Arc<Pinned>,
+    pub(crate) queue: RefCell<VecDeque<Runnable>>,
+}
+
+impl Local {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Local {
+        Local {
+            pinned: Arc::new(Pinned::new(shared.clone())),
+            queue: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    /// The next local task. Mail goes to the end of the queue first.
+    pub(crate) fn next(&self) -> Option<Runnable> {
+        let pinned = &self.pinned;
+        // Ordering: Acquire pairs with the Release in `wake_task`; cleared before the inbox is
+        // emptied, so that mail that comes in between is announced again.
+        if pinned.mail.load(Ordering::Relaxed) && pinned.mail.swap(false, Ordering::Acquire) {
+            let mail = std::mem::take(&mut *pinned.inbox.lock());
+            self.queue.borrow_mut().extend(mail);
+        }
+        self.queue.borrow_mut().pop_front()
+    }
+
+    /// Whether the thread has pinned work: it must not park.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.borrow().is_empty() || self.pinned.has_work()
+    }
+}
+
+impl Context<'_> {
+    /// Whether this is the thread of `pinned`.
+    pub(crate) fn is_pinned(&self, pinned: &Pinned) -> bool {
+        self.local.is_some_and(|local| std::ptr::eq(&*local.pinned, pinned))
+    }
+}

@@ -1,0 +1,472 @@
+//! The surface of the scheduler: a runtime, a handle to it, and what works from inside tasks.
+
+#![forbid(unsafe_code)]
+
+use crate::closing::{self, ShutdownReport};
+use crate::config::{Config, MAX_SLOTS};
+use crate::context::{self, Context, Current, Role};
+use crate::main_loop::{MainLoop, Outcome};
+use crate::seam::Seam;
+use crate::shared::{MayStart, Shared, Spawn};
+use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, create, is_of};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// Where and how the current thread is inside a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// What the thread does for the runtime.
+    pub role: Role,
+    /// Where the runtime was entered or made.
+    pub site: &'static Location<'static>,
+}
+
+/// The runtime the current thread is inside of.
+pub fn entered() -> Option<Entered> {
+    context::with(|cx| cx.map(|cx| Entered { role: cx.role, site: cx.site }))
+}
+
+/// A scheduler and its threads. Dropping it ends the loop.
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    report: Option<ShutdownReport>,
+}
+
+impl Runtime {
+    /// Makes a runtime. It starts no thread unless `config.start_threads` says so.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number that is out of its range; with `start_threads`, the error of the
+    /// thread that could not be started, after those that could were joined.
+    pub fn new(
+        config: Config,
+        seam: Arc<dyn Seam>,
+        site: &'static Location<'static>,
+    ) -> io::Result<Runtime> {
+        let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if config.workers == 0 {
+            return invalid("a runtime needs at least one worker");
+        }
+        if config.blocking_threads == 0 {
+            return invalid("the blocking pool needs at least one thread");
+        }
+        if config.workers.saturating_add(config.spare_workers) > MAX_SLOTS {
+            return invalid("workers and spare workers together are limited to 4096");
+        }
+        let start = config.start_threads;
+        let shared = Shared::new(config, seam, site);
+        let mut runtime = Runtime { shared, report: None };
+        if start {
+            runtime.start_threads().inspect_err(|_| runtime.close_now(site))?;
+        }
+        Ok(runtime)
+    }
+
+    /// Starts all threads: with `main` as worker 0, one less than there are workers.
+    fn start_threads(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        shared.monitor.wanted(shared);
+        if !shared.monitor.is_started() {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        let first = usize::from(shared.main_works());
+        for index in first..shared.config.workers {
+            shared.threads.start_worker_at(shared, index)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `main` on this thread. Send tasks that it leaves go on.
+    pub fn run<F: Future>(&mut self, site: &'static Location<'static>, main: F) -> Outcome<F::Output> {
+        let mut main_loop = MainLoop::new(&self.shared, site);
+        let outcome = main_loop.run(main);
+        main_loop.finish();
+        outcome
+    }
+
+    /// Runs `main` on this thread, then ends the loop.
+    pub fn run_and_close<F: Future>(
+        mut self,
+        site: &'static Location<'static>,
+        main: F,
+    ) -> (Outcome<F::Output>, ShutdownReport) {
+        let mut main_loop = MainLoop::new(&self.shared, site);
+        let outcome = main_loop.run(main);
+        let report = main_loop.finish_and_close();
+        self.report = Some(report.clone());
+        (outcome, report)
+    }
+
+    /// Whether the loop has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closing.has_begun()
+    }
+
+    /// Ends the loop; a second call gives the same report.
+    ///
+    /// In async code, where waiting would block a worker, one of the runtime's own threads ends the
+    /// loop, and the report is empty.
+    pub fn close(&mut self, site: &'static Location<'static>) -> ShutdownReport {
+        if self.report.is_none() {
+            self.close_now(site);
+        }
+        self.report.clone().unwrap_or_default()
+    }
+
+    fn close_now(&mut self, site: &'static Location<'static>) {
+        let shared = &self.shared;
+        self.report = context::with(|cx| match cx {
+            Some(cx) if !may_block(cx, shared) => {
+                closing::close_later(shared, cx, site);
+                None
+            }
+            _ => Some(closing::close(shared, site)),
+        });
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+/// A blocking closure of another runtime may wait; one of our own would wait for itself.
+fn may_block(cx: &Context<'_>, shared: &Arc<Shared>) -> bool {
+    cx.role == Role::Blocking && !Arc::ptr_eq(cx.shared, shared)
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.report.is_none() {
+            self.close_now(self.shared.site);
+        }
+    }
+}
+
+/// A reference to a runtime, from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("made_at", &format_args!("{}", self.shared.site))
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+impl Handle {
+    /// The runtime the current thread is inside of.
+    pub fn try_current() -> Option<Handle> {
+        context::with(|cx| cx.map(|cx| Handle { shared: cx.shared.clone() }))
+    }
+
+    /// Whether the loop has ended, or is ending.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closing.has_begun()
+    }
+
+    /// Whether both refer to the same runtime.
+    pub fn is_same(&self, other: &Handle) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// What the runtime stands on.
+    pub fn seam(&self) -> &Arc<dyn Seam> {
+        &self.shared.seam
+    }
+
+    /// Spawns a Send task. Starts a thread if the runtime has none.
+    ///
+    /// # Errors
+    ///
+    /// The future back, with the reason, if the runtime is closed or has no thread and can start
+    /// none.
+    pub fn try_spawn<F>(&self, spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, (F, JoinError)>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let shared = &self.shared;
+        if !shared.closing.has_begun() {
+            if let Err(error) = self.ensure_worker() {
+                let label = Label { id: Id::next(), name: spawn.name, site: spawn.site };
+                return Err((future, JoinError::no_thread(&label, error)));
+            }
+        }
+        // The runtime may end at any time from here on; a closed list refuses the task, and an
+        // open one holds the door, but starting threads needs the guest count.
+        let guest = shared.guests.enter();
+        let spawned = context::with(|cx| shared.spawn(cx, spawn, future));
+        if guest.is_some() && spawned.is_ok() {
+            shared.notify(MayStart::Yes);
+        }
+        spawned.map_err(|(future, label)| (future, JoinError::closed(&label)))
+    }
+
+    /// Spawns a Send task; where `try_spawn` errs, the future is dropped in the call and the handle
+    /// resolves to the error.
+    pub fn spawn<F>(&self, spawn: Spawn, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.try_spawn(spawn, future).unwrap_or_else(|(future, error)| {
+            drop(future);
+            JoinHandle::refused(error.label(), error)
+        })
+    }
+
+    /// Runs a closure on the blocking pool.
+    pub fn spawn_blocking<F, T>(&self, spawn: Spawn, call: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let _guest = self.shared.guests.enter();
+        context::with(|cx| self.shared.blocking.spawn(&self.shared, cx, spawn, call))
+    }
+
+    /// Polls `future` on this thread while the runtime's threads run its tasks. Needs no slot.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime has no thread and can start none.
+    pub fn block_on<F: Future>(
+        &self,
+        site: &'static Location<'static>,
+        future: F,
+    ) -> io::Result<F::Output> {
+        if !self.shared.closing.has_begun() {
+            self.ensure_worker()?;
+        }
+        let cx = Context::new(&self.shared, Role::BlockOn, site);
+        let thread = std::thread::current();
+        let parker = Arc::new(ThreadWaker { thread, woken: AtomicBool::new(false) });
+        let waker = Waker::from(parker.clone());
+        // The future is pinned inside the closure, so that it is dropped in the context as well.
+        Ok(context::enter(&cx, || {
+            let mut future = pin!(future);
+            let mut task = std::task::Context::from_waker(&waker);
+            loop {
+                match cx.polling(Current::Main, || future.as_mut().poll(&mut task)) {
+                    Poll::Ready(output) => return output,
+                    Poll::Pending => parker.park(),
+                }
+            }
+        }))
+    }
+
+    fn ensure_worker(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        if !shared.threads.any_worker() {
+            shared.threads.try_start_worker(shared)?;
+            shared.monitor.wanted(shared);
+        }
+        Ok(())
+    }
+
+    /// Counts: tasks that are alive, for tests and reports.
+    pub fn live_tasks(&self) -> usize {
+        self.shared.lists().map(|list| list.len()).sum::<usize>() + self.shared.blocking.tasks.len()
+    }
+}
+
+/// Wakes a thread in `block_on`. The thread's own parking token may be used up by user code inside
+/// the poll; `woken` is the truth.
+struct ThreadWaker {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl ThreadWaker {
+    fn park(&self) {
+        // Ordering: Acquire pairs with the Release in `wake_by_ref`: the next poll sees what the
+        // waker did.
+        while !self.woken.swap(false, Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+}
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Ordering: Release pairs with the Acquire in `park`.
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.thread.unpark();
+        }
+    }
+}
+
+/// Spawns a Send task on the runtime of this thread; the future back if there is none.
+///
+/// # Errors
+///
+/// The future, if this thread is inside no runtime.
+pub fn spawn<F>(spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    context::with(|cx| match cx {
+        None => Err(future),
+        Some(cx) => Ok(cx.shared.spawn(Some(cx), spawn, future).unwrap_or_else(|(future, label)| {
+            drop(future);
+            JoinHandle::refused(label.clone(), JoinError::closed(&label))
+        })),
+    })
+}
+
+/// Why a local task cannot be spawned here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLocal {
+    /// The thread is inside no runtime.
+    NoRuntime,
+    /// The thread is not one of `run`, or a Send task is being polled on it.
+    NotPinned,
+}
+
+/// Spawns a task that stays on this thread.
+///
+/// # Errors
+///
+/// If this thread is not inside `run`, or a Send task is being polled.
+pub fn spawn_local<F>(spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, NotLocal>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    context::with(|cx| {
+        let cx = cx.ok_or(NotLocal::NoRuntime)?;
+        let local = cx.local.ok_or(NotLocal::NotPinned)?;
+        if cx.is_polling_send_task() {
+            return Err(NotLocal::NotPinned);
+        }
+        let pinned = &local.pinned;
+        let owner = NonNull::from(&**pinned).cast();
+        let new = cx.shared.new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
+        Ok(match create(new, future).publish(&pinned.tasks) {
+            Ok((handle, task)) => {
+                pinned.wake_task(Some(cx), task);
+                handle
+            }
+            Err((future, label)) => {
+                drop(future);
+                JoinHandle::refused(label.clone(), JoinError::closed(&label))
+            }
+        })
+    })
+}
+
+/// Runs a closure that blocks, on this thread, after the worker has handed its other work over.
+/// For that time one more worker may be awake than `workers`. Outside a worker it just calls.
+pub fn block_in_place<T>(call: impl FnOnce() -> T) -> T {
+    struct Unblock<'a>(&'a Shared);
+    impl Drop for Unblock<'_> {
+        fn drop(&mut self) {
+            self.0.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    context::with(|cx| {
+        let worker = cx.and_then(|cx| cx.worker);
+        let _unblock = worker.zip(cx).map(|(worker, cx)| {
+            worker.flush_lifo();
+            cx.shared.blocked.fetch_add(1, Ordering::Relaxed);
+            cx.shared.notify(MayStart::Yes);
+            Unblock(cx.shared)
+        });
+        call()
+    })
+}
+
+/// Lets every other ready task of the worker run before this one goes on.
+#[derive(Debug, Default)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+/// A future that is pending once.
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.yielded, true) {
+            return Poll::Ready(());
+        }
+        // The task's own waker need not be called: the worker is told directly, which saves a
+        // read-modify-write. Inside a `select` the waker is another's, and is called.
+        let told = context::with(|cx| match cx {
+            Some(cx) => match cx.current.get() {
+                Current::Task(current) if is_of(task.waker(), current) => {
+                    cx.yielded.set(true);
+                    true
+                }
+                _ => false,
+            },
+            None => false,
+        });
+        if !told {
+            task.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// The task that is being polled on this thread.
+pub fn task_id() -> Option<Id> {
+    context::with(|cx| cx.and_then(Context::task_id))
+}
+
+/// Its name.
+pub fn task_name() -> Option<String> {
+    context::with(|cx| cx.and_then(Context::task_name))
+}
+
+/// Which slot's driver shard a new source should join, and which one a new timer: that of this
+/// worker for timers, the lowest one that somebody works on for sources, so that sockets gather.
+///
+/// # Errors
+///
+/// If nobody works on any slot and no thread can be started to.
+pub fn shards() -> io::Result<Shards> {
+    context::with(|cx| {
+        let cx = cx.ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))?;
+        let shared = cx.shared;
+        if !shared.threads.any_worker() && !shared.closing.has_begun() {
+            shared.threads.try_start_worker(shared)?;
+            shared.monitor.wanted(shared);
+        }
+        let source = shared.slots.iter().position(|slot| !slot.is_vacant()).unwrap_or(0);
+        Ok(Shards { source, timer: cx.worker.map_or(source, |worker| worker.index()) })
+    })
+}
+
+/// See [`shards`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shards {
+    /// For a socket.
+    pub source: usize,
+    /// For a timer.
+    pub timer: usize,
+}

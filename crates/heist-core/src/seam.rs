@@ -1,0 +1,50 @@
+//! The seam: what a worker parks on, the clock, and the source of randomness.
+//!
+//! The scheduler knows neither file descriptors nor a clock. Whatever it needs from the outside is
+//! one object with this trait: the facade's real driver, a fake in tests, a simulator that steps
+//! many workers with one thread. A slot is named by its index.
+
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+
+/// No deadline: later than every time.
+pub const NEVER: u64 = u64::MAX;
+
+/// What a runtime stands on. Times are nanoseconds on a monotonic clock of the implementation's
+/// choice.
+pub trait Seam: Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> u64;
+
+    /// A seed for a worker's random choices (whom to steal from).
+    fn seed(&self) -> u64;
+
+    /// The calling thread owns `slot` from now on: it alone parks on it.
+    fn attach(&self, slot: usize);
+
+    /// Blocks until [`Seam::unpark`] was called for `slot` since the last park returned, something
+    /// the slot waits for has happened, or `deadline` has passed; it may also return without a reason. Wakers
+    /// of what has happened are called on this thread before it returns.
+    fn park(&self, slot: usize, deadline: u64);
+
+    /// Looks, without blocking, whether something has happened that `slot` waits for, and calls the wakers. Any thread of
+    /// the runtime may call it. Returns how many wakers it called.
+    fn poll(&self, slot: usize) -> usize;
+
+    /// Makes the present or the next [`Seam::park`] of `slot` return. Any thread, any time; never
+    /// blocks, never panics.
+    fn unpark(&self, slot: usize);
+
+    /// Whether `slot` waits for something (a socket, a timer), so that somebody must look after it.
+    fn is_used(&self, slot: usize) -> bool;
+
+    /// The end of the loop has come: everybody who waits gets an error. Idempotent.
+    fn close(&self);
+
+    /// Gives everything back to the operating system. After `close`, when nobody parks any more.
+    fn release(&self);
+
+    /// For the facade, to get its own driver back.
+    fn as_any(&self) -> &dyn Any;
+}

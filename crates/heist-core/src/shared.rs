@@ -1,0 +1,211 @@
+//! What all threads of a runtime share, and where a task goes.
+
+#![forbid(unsafe_code)]
+
+use crate::blocking::Pool;
+use crate::closing::Closing;
+use crate::config::{Config, MainThread};
+use crate::context::Context;
+use crate::guests::Guests;
+use crate::idle::Idle;
+use crate::monitor::Monitor;
+use crate::seam::Seam;
+use crate::slot::Slot;
+use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, create};
+use crate::threads::Threads;
+use crossbeam_deque::Injector;
+use crossbeam_utils::CachePadded;
+use std::future::Future;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// See the module.
+pub(crate) struct Shared {
+    /// For threads to be started by whoever has no counted reference at hand.
+    pub(crate) me: Weak<Shared>,
+    pub(crate) config: Config,
+    pub(crate) seam: Arc<dyn Seam>,
+    pub(crate) slots: Box<[CachePadded<Slot>]>,
+    pub(crate) injector: Injector<Runnable>,
+    pub(crate) idle: CachePadded<Idle>,
+    /// Foreign threads that are inside for a moment.
+    pub(crate) guests: CachePadded<Guests>,
+    /// Workers that are known to be blocked: inside `block_in_place`, or found by the monitor.
+    pub(crate) blocked: AtomicUsize,
+    /// Tasks that were spawned by no slot.
+    pub(crate) outsiders: TaskList,
+    pub(crate) blocking: Pool,
+    pub(crate) threads: Threads,
+    pub(crate) monitor: Monitor,
+    pub(crate) closing: Closing,
+    /// Where the runtime was made.
+    pub(crate) site: &'static Location<'static>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("made_at", &format_args!("{}", self.site))
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is said of a task when it is spawned.
+#[derive(Debug)]
+pub struct Spawn {
+    /// Its name, for errors and reports.
+    pub name: Option<Box<str>>,
+    /// Where.
+    pub site: &'static Location<'static>,
+}
+
+impl Spawn {
+    /// Without a name.
+    pub fn at(site: &'static Location<'static>) -> Spawn {
+        Spawn { name: None, site }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        seam: Arc<dyn Seam>,
+        site: &'static Location<'static>,
+    ) -> Arc<Shared> {
+        let slots = config.workers + config.spare_workers;
+        Arc::new_cyclic(|me| Shared {
+            me: me.clone(),
+            slots: (0..slots).map(|_| CachePadded::new(Slot::new())).collect(),
+            injector: Injector::new(),
+            idle: CachePadded::new(Idle::new()),
+            guests: CachePadded::new(Guests::new()),
+            blocked: AtomicUsize::new(0),
+            outsiders: TaskList::new(),
+            blocking: Pool::new(),
+            threads: Threads::new(config.workers),
+            monitor: Monitor::new(),
+            closing: Closing::new(),
+            config,
+            seam,
+            site,
+        })
+    }
+
+    /// Whether the caller of `run` takes part in running Send tasks.
+    pub(crate) fn main_works(&self) -> bool {
+        self.config.main_thread == MainThread::Worker
+    }
+
+    /// At most half the workers search, and one at least.
+    pub(crate) fn search_limit(&self) -> u32 {
+        (self.config.workers as u32 / 2).max(1)
+    }
+
+    pub(crate) fn list(&self, birth: Birth) -> &TaskList {
+        match birth.index() {
+            Some(slot) => &self.slots[slot].tasks,
+            None => &self.outsiders,
+        }
+    }
+
+    /// The lists of all Send tasks.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &TaskList> {
+        self.slots.iter().map(|slot| &slot.tasks).chain([&self.outsiders])
+    }
+
+    /// Spawns a Send task from the thread whose context is `cx`; gives the future back if the
+    /// runtime is closed.
+    pub(crate) fn spawn<F>(
+        &self,
+        cx: Option<&Context<'_>>,
+        spawn: Spawn,
+        future: F,
+    ) -> Result<JoinHandle<F::Output>, (F, Label)>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let cx = cx.filter(|cx| cx.is_inside(self));
+        let birth = match cx.and_then(|cx| cx.worker) {
+            Some(worker) => Birth::slot(worker.index()),
+            None => Birth::OUTSIDE,
+        };
+        let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
+        let (handle, task) = create(new, future).publish(self.list(birth))?;
+        self.monitor.wanted(self);
+        self.wake_task(cx, task);
+        Ok(handle)
+    }
+
+    pub(crate) fn new_task(
+        &self,
+        cx: Option<&Context<'_>>,
+        spawn: Spawn,
+        birth: Birth,
+        kind: Kind,
+        owner: NonNull<()>,
+    ) -> New {
+        let id = Id::next();
+        self.config.hooks.task_spawn(id);
+        New {
+            id,
+            name: spawn.name,
+            site: spawn.site,
+            parent: cx.and_then(Context::task_id),
+            birth,
+            kind,
+            owner,
+        }
+    }
+
+    /// Sends a Send task that has just become queued to where it will be run. `cx` is the context
+    /// of the calling thread.
+    pub(crate) fn wake_task(&self, cx: Option<&Context<'_>>, task: Runnable) {
+        match cx.filter(|cx| cx.is_inside(self)) {
+            Some(Context { worker: Some(worker), .. }) => worker.push(task),
+            Some(_) => {
+                self.injector.push(task);
+                self.notify(MayStart::Yes);
+            }
+            None => {
+                let guest = self.guests.enter_held();
+                self.injector.push(task);
+                self.notify(MayStart::No);
+                drop(guest);
+            }
+        }
+    }
+
+    /// Somebody should look for work that was just published: wakes a sleeping worker, or starts
+    /// one, unless somebody searches already.
+    pub(crate) fn notify(&self, may_start: MayStart) {
+        if let Some(slot) = self.idle.claim() {
+            self.seam.unpark(slot as usize);
+        } else if may_start == MayStart::Yes && self.can_start() {
+            let counts = self.idle.counts();
+            if counts.searching == 0 && counts.sleeping == 0 {
+                self.threads.start_worker(self);
+            }
+        }
+    }
+
+    /// Whether there is a slot whose thread could be started for more work.
+    pub(crate) fn can_start(&self) -> bool {
+        self.threads.startable(self.blocked.load(Ordering::Relaxed).min(self.config.spare_workers))
+    }
+
+    /// Whether more than one worker can ever run.
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.slots.len() > 1
+    }
+}
+
+/// Whether a call may start a thread: those of the runtime may, a foreign `wake` may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayStart {
+    Yes,
+    No,
+}

@@ -1,0 +1,111 @@
+//! A slot: what a worker has while it works, as others see it.
+//!
+//! There are `workers + spare_workers` slots. A thread that works owns one and keeps it until it
+//! leaves the worker loop; nothing of a slot moves during a poll. What only the owner may touch is
+//! in `Worker`; the owner's end of the deque rests in `home` while nobody owns the slot.
+
+#![forbid(unsafe_code)]
+
+use crate::task::{Place, Runnable, TaskList};
+use crossbeam_deque::{Stealer, Worker as Deque};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// The monitor has found the owner in the same poll at two looks.
+pub(crate) const BLOCKED: u8 = 1;
+/// The owner should poll its shard before its next task.
+pub(crate) const DRIVER_DUE: u8 = 2;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The task that runs next: put by the owner, taken by the owner, or by somebody who found
+    /// the owner blocked.
+    pub(crate) lifo: Place,
+    /// The thieves' end of the local queue.
+    pub(crate) stealer: Stealer<Runnable>,
+    /// The tasks spawned by the owners of this slot.
+    pub(crate) tasks: TaskList,
+    home: Mutex<Option<Deque<Runnable>>>,
+    /// Counts the begins and ends of polls: odd while the owner is inside one. Written by the
+    /// owner.
+    polls: AtomicU32,
+    /// The task of the present poll, 0 for `main`. Written by the owner.
+    current: AtomicU64,
+    /// What others ask of the owner: `BLOCKED`, `DRIVER_DUE`.
+    notes: AtomicU8,
+}
+
+impl Slot {
+    pub(crate) fn new() -> Slot {
+        let deque = Deque::new_fifo();
+        Slot {
+            lifo: Place::new(),
+            stealer: deque.stealer(),
+            tasks: TaskList::new(),
+            home: Mutex::new(Some(deque)),
+            polls: AtomicU32::new(0),
+            current: AtomicU64::new(0),
+            notes: AtomicU8::new(0),
+        }
+    }
+
+    /// Takes the slot, if nobody owns it.
+    pub(crate) fn occupy(&self) -> Option<Deque<Runnable>> {
+        self.home.lock().take()
+    }
+
+    /// Gives the slot back. The deque must be empty.
+    pub(crate) fn vacate(&self, deque: Deque<Runnable>) {
+        debug_assert!(deque.is_empty() && !self.lifo.is_full());
+        *self.home.lock() = Some(deque);
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.home.lock().is_some()
+    }
+
+    /// The owner begins a poll of the task `id`.
+    pub(crate) fn begin_poll(&self, id: u64) {
+        // Ordering: Relaxed, three times here and below: the monitor compares what it sees 2 ms
+        // apart, and nothing but its judgement depends on it.
+        self.current.store(id, Ordering::Relaxed);
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The owner's poll has ended. Returns the notes left meanwhile, if any.
+    pub(crate) fn end_poll(&self) -> u8 {
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.take_notes()
+    }
+
+    /// The number of the poll the owner is in, and of which task; `None` if it is in none.
+    pub(crate) fn in_poll(&self) -> Option<(u32, u64)> {
+        let polls = self.polls.load(Ordering::Relaxed);
+        (polls % 2 == 1).then(|| (polls, self.current.load(Ordering::Relaxed)))
+    }
+
+    /// Where the owner's count of polls stands.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    /// Leaves a note; false if it was there.
+    pub(crate) fn note(&self, note: u8) -> bool {
+        // Ordering: Relaxed, a request; what it is about is synchronised by the queues.
+        self.notes.fetch_or(note, Ordering::Relaxed) & note == 0
+    }
+
+    pub(crate) fn has_note(&self, note: u8) -> bool {
+        self.notes.load(Ordering::Relaxed) & note != 0
+    }
+
+    /// Takes the notes left, if any.
+    pub(crate) fn take_notes(&self) -> u8 {
+        // The load saves the swap: notes are rare.
+        if self.notes.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.notes.swap(0, Ordering::Relaxed)
+    }
+}

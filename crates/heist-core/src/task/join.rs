@@ -1,0 +1,322 @@
+//! The handles users hold: waiting for a task's output, and asking for its end.
+
+use super::error::{JoinError, Label};
+use super::id::Id;
+use super::raw::{Header, free};
+use super::state::{Outcome, Wake};
+use super::waker;
+use crate::budget;
+use crate::context;
+use crate::hooks::Report;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
+
+/// Waits for the end of a task and gives its output.
+///
+/// A future of `Result<T, JoinError>`. When it is ready, the task's future and all it captured
+/// are gone. Dropping the handle *detaches* the task: it goes on, and its output is dropped on the
+/// thread that completes it. If a detached task panics, `on_error` is told.
+///
+/// # Cancel safety
+///
+/// Polling takes nothing until it is ready, so a handle can be polled in a `select` by reference
+/// again and again.
+///
+/// # Panics
+///
+/// Polling again after it was ready panics.
+#[must_use = "dropping a JoinHandle detaches the task; say so with `drop`, or await it"]
+pub struct JoinHandle<T> {
+    task: Target<T>,
+}
+
+enum Target<T> {
+    /// The JOIN reference. `taken` once the output has left the stage.
+    Task { pointer: NonNull<Header>, taken: bool, output: PhantomData<T> },
+    /// A task that no runtime took.
+    Refused { error: Option<JoinError>, label: Label },
+}
+
+// SAFETY: the handle reaches the header, which is shared by the rules of the module `task`, and
+// takes or drops a `T` on its own thread: like sending the `T`. Without `T: Send`, thread B could
+// drop an `Rc` that thread A still has clones of.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: `&JoinHandle` gives access to atomic operations on the header only; no `&T` comes of it.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    ///
+    /// 1. `task` was just made by `create` with `F::Output = T`, and its JOIN reference goes to
+    ///    this handle.
+    pub(crate) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
+        JoinHandle { task: Target::Task { pointer: task, taken: false, output: PhantomData } }
+    }
+
+    /// A handle of a task that was not taken.
+    pub(crate) fn refused(label: Label, error: JoinError) -> JoinHandle<T> {
+        JoinHandle { task: Target::Refused { error: Some(error), label } }
+    }
+
+    fn header(&self) -> Option<&Header> {
+        match &self.task {
+            // SAFETY: JOIN is ours until `drop` and keeps the header alive.
+            Target::Task { pointer, .. } => Some(unsafe { pointer.as_ref() }),
+            Target::Refused { .. } => None,
+        }
+    }
+
+    /// Asks for the end of the task and returns at once. The future is dropped by the runtime,
+    /// not inside this call, at its next suspension point; a task that completes before that keeps
+    /// its output. A closure of `spawn_blocking` that is running already is not interrupted.
+    pub fn abort(&self) {
+        if let Target::Task { pointer, .. } = &self.task {
+            // SAFETY: JOIN keeps the header alive.
+            unsafe { abort(*pointer) }
+        }
+    }
+
+    /// Asks for the end of the task and waits for it: when this returns, the future is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::is_cancelled`] if the request was what ended the task; a task that completed or
+    /// panicked first gives that result.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the returned future is dropped, the request stands, and the task is detached.
+    pub async fn cancel(self) -> Result<T, JoinError> {
+        self.abort();
+        self.await
+    }
+
+    /// Whether the task has ended: the next poll of the handle is ready.
+    pub fn is_finished(&self) -> bool {
+        self.header().is_none_or(|header| header.state.outcome() != Outcome::Pending)
+    }
+
+    /// The task's identity.
+    pub fn id(&self) -> Id {
+        match &self.task {
+            // SAFETY: JOIN keeps the header alive.
+            Target::Task { pointer, .. } => unsafe { pointer.as_ref() }.id(),
+            Target::Refused { label, .. } => label.id,
+        }
+    }
+
+    /// The name given with `task::Builder`.
+    pub fn name(&self) -> Option<&str> {
+        match &self.task {
+            // SAFETY: JOIN keeps the header alive; the name never changes.
+            Target::Task { pointer, .. } => unsafe { pointer.as_ref() }.name(),
+            Target::Refused { label, .. } => label.name.as_deref(),
+        }
+    }
+
+    /// A handle that can ask for the end of the task but not wait for it.
+    pub fn abort_handle(&self) -> AbortHandle {
+        match &self.task {
+            Target::Task { pointer, .. } => {
+                // SAFETY: JOIN keeps the header alive.
+                unsafe { pointer.as_ref() }.state.clone_handle();
+                AbortHandle { task: Some(*pointer), id: self.id() }
+            }
+            Target::Refused { .. } => AbortHandle { task: None, id: self.id() },
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (pointer, taken) = match &mut self.task {
+            Target::Task { pointer, taken, .. } => (*pointer, taken),
+            Target::Refused { error, .. } => {
+                return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
+            }
+        };
+        assert!(!*taken, "{POLLED_AGAIN}");
+        let charge = std::task::ready!(budget::poll_proceed(cx));
+        // SAFETY: JOIN keeps the header alive.
+        let header = unsafe { pointer.as_ref() };
+        let mut outcome = header.state.outcome();
+        // SAFETY: we are the join handle.
+        if outcome == Outcome::Pending && !unsafe { register(header, cx.waker()) } {
+            outcome = header.state.outcome();
+        }
+        let output = match outcome {
+            Outcome::Pending => return Poll::Pending,
+            Outcome::Done => {
+                *taken = true;
+                let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();
+                let out = NonNull::from(&mut output).cast();
+                // SAFETY: DONE with our JOIN set: the stage is ours (invariant 7) and holds the
+                // output, which `taken` says we have not moved out before. `out` is of that type.
+                unsafe { (header.vtable.take_output)(pointer, out) };
+                // SAFETY: `take_output` has written it.
+                unsafe { output.assume_init() }
+            }
+            Outcome::Abandoned => {
+                // The stage is still the runner's, who will find JOIN clear after our drop and
+                // destroy the output, or leave it to our drop if DONE comes first.
+                let label = header.label();
+                let gone = Target::Refused { error: None, label: label.clone() };
+                drop(JoinHandle { task: std::mem::replace(&mut self.task, gone) });
+                Err(JoinError::abandoned(&label))
+            }
+        };
+        charge.progress();
+        Poll::Ready(output)
+    }
+}
+
+const POLLED_AGAIN: &str = "a JoinHandle was polled after it had given its output";
+
+/// Leaves `waker` for the runner that completes the task. False when it is too late.
+///
+/// # Safety
+///
+/// 1. The caller is the join handle, the only one, for the length of the call.
+unsafe fn register(header: &Header, waker: &Waker) -> bool {
+    let cell = header.join_waker.get();
+    if header.state.has_join_waker() {
+        // SAFETY: with JOIN_WAKER set both sides may read the cell until DONE is set; after that
+        // the runner takes the waker out. So this read may only happen while the transition to
+        // DONE is impossible or our read is ordered before it: neither holds here, so the cell is
+        // taken back first.
+        if !header.state.unset_join_waker() {
+            return false;
+        }
+    }
+    // SAFETY: JOIN_WAKER is clear, so the cell is ours (invariant 6).
+    let old = unsafe { &mut *cell };
+    if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        let new = waker.clone();
+        if let Some(old) = old.replace(new) {
+            waker::drop_foreign(old);
+        }
+    }
+    // Too late: the cell stays ours, and is emptied with the handle or the task.
+    header.state.set_join_waker()
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let Target::Task { pointer, taken, .. } = self.task else { return };
+        // SAFETY: JOIN keeps the header alive until we give it up below.
+        let header = unsafe { pointer.as_ref() };
+        // An own cell is emptied here, so that the waker does not live as long as the task.
+        if !taken && header.state.has_join_waker() && header.state.unset_join_waker() {
+            // SAFETY: JOIN_WAKER is clear and DONE was not set: the cell is ours (invariant 6).
+            if let Some(waker) = unsafe { (*header.join_waker.get()).take() } {
+                waker::drop_foreign(waker);
+            }
+        }
+        if !taken && header.state.detach() {
+            return;
+        }
+        if !taken {
+            // Ordering: Acquire in `outcome` pairs with the Release of `complete`; `detach` found
+            // DONE but read it relaxed.
+            let outcome = header.state.outcome();
+            debug_assert_eq!(outcome, Outcome::Done);
+            // SAFETY: DONE with our JOIN set: the output is ours (invariant 7), and still there.
+            if let Some(error) = unsafe { super::raw::drop_output_of(pointer) } {
+                context::report(&Report::Panicked(&error));
+            }
+        }
+        if header.state.drop_join() == Wake::Free {
+            // SAFETY: that was the last reference.
+            unsafe { free(pointer) }
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// Asks for the end of a task, from anywhere, without waiting for it.
+///
+/// Clones are cheap; a handle that outlives its task does nothing.
+pub struct AbortHandle {
+    task: Option<NonNull<Header>>,
+    id: Id,
+}
+
+// SAFETY: the handle reaches atomic operations on the header only, never the output.
+unsafe impl Send for AbortHandle {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for AbortHandle {}
+
+impl AbortHandle {
+    /// Asks for the end of the task and returns at once; see [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(task) = self.task {
+            // SAFETY: HANDLE keeps the header alive.
+            unsafe { abort(task) }
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        // SAFETY: HANDLE keeps the header alive.
+        self.task.is_none_or(|task| unsafe { task.as_ref() }.state.outcome() != Outcome::Pending)
+    }
+
+    /// The task's identity.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Clone for AbortHandle {
+    fn clone(&self) -> AbortHandle {
+        if let Some(task) = self.task {
+            // SAFETY: HANDLE keeps the header alive.
+            unsafe { task.as_ref() }.state.clone_handle();
+        }
+        AbortHandle { task: self.task, id: self.id }
+    }
+}
+
+impl Drop for AbortHandle {
+    fn drop(&mut self) {
+        if let Some(task) = self.task {
+            // SAFETY: HANDLE keeps the header alive until this transition.
+            let todo = unsafe { task.as_ref() }.state.drop_handle();
+            // SAFETY: the answer comes from the transition.
+            unsafe { waker::act(task, todo) }
+        }
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle").field("id", &self.id).finish()
+    }
+}
+
+/// # Safety
+///
+/// 1. The caller's reference keeps the header alive.
+unsafe fn abort(task: NonNull<Header>) {
+    // SAFETY: (1).
+    let todo = unsafe { task.as_ref() }.state.request_cancel();
+    // SAFETY: the answer comes from the transition.
+    unsafe { waker::act(task, todo) }
+}

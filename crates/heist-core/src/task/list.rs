@@ -1,0 +1,153 @@
+//! The list of live tasks: who must know all of them walks it (the end of the loop, `tasks()`).
+//!
+//! Intrusive and doubly linked, so that linking allocates nothing and unlinking searches nothing.
+//! One list per birth slot and one for outsiders, each behind its own mutex: a worker takes the
+//! lock of its own list to spawn, and a task that was stolen takes it to finish, so contention is
+//! that of stealing. No user code runs under the lock: a task is only looked at, or asked to end.
+//!
+//! A listed task is alive (LISTED is a reference), and it leaves the list before its last edge, so
+//! whoever holds the lock may use every header in the list.
+
+use super::raw::{Header, Runnable, Running};
+use super::state::Wake;
+use crate::sync::Mutex;
+use std::ptr::NonNull;
+
+/// The neighbours of a task. Touched under the lock of its list only.
+#[derive(Debug)]
+pub(super) struct Links {
+    previous: Option<NonNull<Header>>,
+    next: Option<NonNull<Header>>,
+}
+
+impl Links {
+    pub(super) fn new() -> Links {
+        Links { previous: None, next: None }
+    }
+}
+
+/// What leaving the list means for the end of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum LastOut {
+    /// Others are left, or the list is open.
+    No,
+    /// The list is closed and empty now: tell whoever waits for that.
+    Yes,
+}
+
+/// All live tasks that were born in one place.
+#[derive(Debug)]
+pub(crate) struct TaskList(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    first: Option<NonNull<Header>>,
+    len: usize,
+    /// No task is linked any more.
+    closed: bool,
+}
+
+// SAFETY: the pointers are followed under the lock only, to headers that are `Sync` by the rules
+// of the module `task`.
+unsafe impl Send for Inner {}
+
+impl TaskList {
+    pub(crate) fn new() -> TaskList {
+        TaskList(Mutex::new(Inner { first: None, len: 0, closed: false }))
+    }
+
+    /// Takes a new task in; false if the list is closed.
+    #[must_use]
+    pub(crate) fn link(&self, task: &Runnable) -> bool {
+        let task = task.pointer();
+        let mut inner = self.0.lock();
+        if inner.closed {
+            return false;
+        }
+        // SAFETY: links are touched under this lock only, and the new task is in no list.
+        unsafe { (*task.as_ref().links.get()).next = inner.first };
+        if let Some(first) = inner.first {
+            // SAFETY: as above; a listed task is alive.
+            unsafe { (*first.as_ref().links.get()).previous = Some(task) };
+        }
+        inner.first = Some(task);
+        inner.len += 1;
+        true
+    }
+
+    /// Takes a task out whose runner is about to complete it.
+    pub(crate) fn unlink(&self, task: &Running) -> LastOut {
+        let task = task.pointer();
+        let mut inner = self.0.lock();
+        // SAFETY: links are touched under this lock only; the task and its neighbours are listed,
+        // so they are alive.
+        unsafe {
+            let Links { previous, next } = *task.as_ref().links.get();
+            match previous {
+                Some(previous) => (*previous.as_ref().links.get()).next = next,
+                None => inner.first = next,
+            }
+            if let Some(next) = next {
+                (*next.as_ref().links.get()).previous = previous;
+            }
+        }
+        inner.len -= 1;
+        if inner.closed && inner.len == 0 { LastOut::Yes } else { LastOut::No }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len
+    }
+
+    /// Closes the list, and requests the end of every task in it. `push` sends those on their way
+    /// that this call has made queued; it runs no user code.
+    pub(crate) fn close(&self, mut push: impl FnMut(Runnable)) -> usize {
+        let mut inner = self.0.lock();
+        inner.closed = true;
+        let mut next = inner.first;
+        while let Some(task) = next {
+            // SAFETY: listed, so alive; the links are read before the task is pushed, and it
+            // cannot leave the list while we hold the lock.
+            let header = unsafe { task.as_ref() };
+            // SAFETY: links are touched under this lock only.
+            next = unsafe { (*header.links.get()).next };
+            if header.state().request_cancel() == Wake::Push {
+                // SAFETY: that was edge 5, and this is its one `Runnable`.
+                push(unsafe { Runnable::from_raw(task) });
+            }
+        }
+        inner.len
+    }
+
+    /// Looks at every task. `look` runs no user code.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&Header)) {
+        let inner = self.0.lock();
+        let mut next = inner.first;
+        while let Some(task) = next {
+            // SAFETY: listed, so alive while we hold the lock.
+            let header = unsafe { task.as_ref() };
+            // SAFETY: links are touched under this lock only.
+            next = unsafe { (*header.links.get()).next };
+            look(header);
+        }
+    }
+
+    /// Gives every poll up that is still going on, and returns what is to be woken for it, outside
+    /// the lock.
+    pub(crate) fn abandon(&self) -> (Vec<super::Label>, Vec<std::task::Waker>) {
+        let (mut labels, mut wakers) = (Vec::new(), Vec::new());
+        self.for_each(|header| match header.state().abandon() {
+            None => {}
+            Some(with_waker) => {
+                labels.push(header.label());
+                if with_waker {
+                    // SAFETY: `abandon` gave us the cell (invariant 6), and the lock that
+                    // `for_each` holds keeps the task listed, so alive.
+                    wakers.extend(unsafe { (*header.join_waker.get()).take() });
+                }
+            }
+        });
+        (labels, wakers)
+    }
+}

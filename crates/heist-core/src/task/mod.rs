@@ -1,0 +1,46 @@
+//! Tasks: one allocation each, and the kinds of handles that keep it alive.
+//!
+//! ```text
+//!   Header ─────────────────────────────┐ state word, vtable, owner, links, labels, join waker
+//!   Stage<F> = Future | Output | Gone ──┘ the future, then its output
+//! ```
+//!
+//! | handle         | how many            | counts as          | may                                    |
+//! |----------------|---------------------|--------------------|----------------------------------------|
+//! | [`Runnable`]   | one while queued    | QUEUED             | be pushed, be started                  |
+//! | [`Running`]    | one while running   | RUNNING            | touch the future                       |
+//! | [`JoinHandle`] | one at most         | JOIN               | take the output, set the join waker    |
+//! | [`AbortHandle`]| any                 | HANDLE             | request the end                        |
+//! | `Waker`        | any                 | WAKER              | make the task queued                   |
+//! | [`TaskList`]   | one                 | LISTED             | look at the labels, request the end    |
+//!
+//! # Who may touch which field
+//!
+//! * `state`: everybody, through its methods.
+//! * `vtable`, `owner`, the labels: written before the task is published, then only read. What
+//!   `owner` points to may be gone once the task is done; see `waker.rs`.
+//! * `links`: who holds the lock of the list the task was born into.
+//! * `polls`: written by the runner, read by anybody as a hint.
+//! * `join_waker`: by invariant 6 of the state word.
+//! * the stage: the runner before DONE, the join handle after (invariants 3 and 7).
+//!
+//! `unsafe` lives in `raw.rs`, `waker.rs`, `list.rs` and `join.rs`; what they offer to the rest of
+//! the crate is safe.
+
+mod error;
+mod id;
+mod join;
+mod list;
+mod raw;
+pub(crate) mod state;
+mod waker;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{JoinError, Label};
+pub use id::Id;
+pub use join::{AbortHandle, JoinHandle};
+pub(crate) use list::{LastOut, TaskList};
+pub(crate) use raw::{Birth, Header, Kind, New, Place, Runnable, Running, Started, create};
+pub(crate) use waker::{is_of, wake_foreign};

@@ -1,0 +1,548 @@
+//! The task cell: allocation, layout, vtable. All work on the future through pointers is here.
+
+use super::error::{JoinError, Label};
+use super::id::Id;
+use super::join::JoinHandle;
+use super::list::{Links, TaskList};
+use super::state::{Complete, Park, Start, State, Wake};
+use super::waker;
+use crate::hooks::drop_payload;
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+
+/// What all tasks have in common; the first field of the allocation.
+///
+/// 96 bytes: no field is there twice, nothing is padded to a cache line.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(super) state: State,
+    pub(super) vtable: &'static Vtable,
+    /// A `Shared` for Send and blocking tasks, a `Pinned` for local ones. Not counted: see
+    /// `waker.rs` for why it is alive whenever it is used.
+    pub(super) owner: NonNull<()>,
+    pub(super) links: UnsafeCell<Links>,
+    pub(super) join_waker: UnsafeCell<Option<Waker>>,
+    site: &'static Location<'static>,
+    id: Id,
+    parent: Option<Id>,
+    /// What few tasks have.
+    side: Option<Box<Side>>,
+    polls: AtomicU32,
+    birth: Birth,
+    kind: Kind,
+}
+
+const _: () = assert!(mem::size_of::<usize>() != 8 || mem::size_of::<Header>() <= 96);
+
+/// The rarely used part of a header, made only for tasks that need it.
+#[derive(Debug)]
+struct Side {
+    name: Box<str>,
+}
+
+/// The list a task was born into: the slot's, or that of the outsiders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Birth(u16);
+
+impl Birth {
+    pub(crate) const OUTSIDE: Birth = Birth(u16::MAX);
+
+    pub(crate) fn slot(index: usize) -> Birth {
+        debug_assert!(index < crate::config::MAX_SLOTS);
+        Birth(index as u16)
+    }
+
+    pub(crate) fn index(self) -> Option<usize> {
+        (self != Birth::OUTSIDE).then_some(self.0 as usize)
+    }
+}
+
+/// Who runs a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any worker.
+    Send,
+    /// The thread it was spawned on.
+    Local,
+    /// A thread of the blocking pool, once.
+    Blocking,
+}
+
+/// What a spawner says of the new task.
+pub(crate) struct New {
+    pub(crate) id: Id,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) parent: Option<Id>,
+    pub(crate) birth: Birth,
+    pub(crate) kind: Kind,
+    pub(crate) owner: NonNull<()>,
+}
+
+pub(super) struct Vtable {
+    /// Polls; true when the output is in the stage. Never unwinds.
+    poll: unsafe fn(NonNull<Header>) -> bool,
+    /// Drops the future and puts the error in its place. Never unwinds.
+    refuse: unsafe fn(NonNull<Header>, JoinError),
+    /// Destroys the output; gives back a panic nobody has seen. Never unwinds.
+    drop_output: unsafe fn(NonNull<Header>) -> Option<JoinError>,
+    /// Moves the output to a `Result<T, JoinError>` and leaves the stage empty.
+    pub(super) take_output: unsafe fn(NonNull<Header>, NonNull<()>),
+    /// Frees the allocation. Never unwinds.
+    dealloc: unsafe fn(NonNull<Header>),
+}
+
+#[repr(C)]
+struct Cell<F: Future> {
+    header: Header,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+enum Stage<F: Future> {
+    Future(F),
+    Output(Result<F::Output, JoinError>),
+    Gone,
+}
+
+/// A task that nobody has seen yet.
+pub(crate) struct Fresh<F: Future>(Box<Cell<F>>);
+
+/// Makes a task: queued, listed, with a join handle.
+pub(crate) fn create<F: Future>(new: New, future: F) -> Fresh<F> {
+    Fresh(Box::new(Cell {
+        header: Header {
+            state: State::queued(),
+            vtable: &Vtable {
+                poll: poll::<F>,
+                refuse: refuse::<F>,
+                drop_output: drop_output::<F>,
+                take_output: take_output::<F>,
+                dealloc: dealloc::<F>,
+            },
+            owner: new.owner,
+            links: UnsafeCell::new(Links::new()),
+            join_waker: UnsafeCell::new(None),
+            site: new.site,
+            id: new.id,
+            parent: new.parent,
+            side: new.name.map(|name| Box::new(Side { name })),
+            polls: AtomicU32::new(0),
+            birth: new.birth,
+            kind: new.kind,
+        },
+        stage: UnsafeCell::new(Stage::Future(future)),
+    }))
+}
+
+impl<F: Future> Fresh<F> {
+    /// Gives the task's first references to `list`, a join handle and a runnable; or the future
+    /// and its label back if the list is closed.
+    pub(crate) fn publish(
+        self,
+        list: &TaskList,
+    ) -> Result<(JoinHandle<F::Output>, Runnable), (F, Label)> {
+        // The pointer to the header keeps the provenance of the whole cell.
+        let task = NonNull::from(Box::leak(self.0)).cast::<Header>();
+        let runnable = Runnable(task);
+        if list.link(&runnable) {
+            // SAFETY: `task` was just made, and the state word counts one JOIN.
+            return Ok((unsafe { JoinHandle::new(task) }, runnable));
+        }
+        // SAFETY: no list, no queue and no handle took the task: it is the box that was leaked
+        // above, and nobody else has a pointer to it.
+        let cell = unsafe { Box::from_raw(task.cast::<Cell<F>>().as_ptr()) };
+        let label = cell.header.label();
+        match cell.stage.into_inner() {
+            // It was never polled, so it may still be moved.
+            Stage::Future(future) => Err((future, label)),
+            _ => unreachable!("the stage of a new task is its future"),
+        }
+    }
+}
+
+impl Header {
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+    pub(crate) fn parent(&self) -> Option<Id> {
+        self.parent
+    }
+    pub(crate) fn site(&self) -> &'static Location<'static> {
+        self.site
+    }
+    pub(crate) fn birth(&self) -> Birth {
+        self.birth
+    }
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.side.as_ref().map(|side| &*side.name)
+    }
+    pub(crate) fn polls(&self) -> u32 {
+        // Ordering: Relaxed, a hint for people.
+        self.polls.load(Ordering::Relaxed)
+    }
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+    /// How the task is called in errors.
+    pub(crate) fn label(&self) -> Label {
+        Label { id: self.id, name: self.name().map(Into::into), site: self.site }
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("parent", &self.parent)
+            .field("site", &format_args!("{}", self.site))
+            .field("state", &self.state)
+            .field("polls", &self.polls())
+            .finish()
+    }
+}
+
+/// The QUEUED reference of a task: the right, and the duty, to have it run.
+///
+/// There is no `Drop`: a `Runnable` that is forgotten keeps its task queued for ever.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Runnable(NonNull<Header>);
+
+// SAFETY: a `Runnable` gives access to the header, whose fields are shared by the rules of the
+// module `task`, and to the right of polling. A future that is not `Send` is only ever in a
+// `Runnable` of kind `Local`, which the pinned queues hand to no other thread than its own: the
+// inbox receives it from elsewhere, but a waker only moves the pointer and never the future.
+unsafe impl Send for Runnable {}
+
+/// What starting a task gave.
+pub(crate) enum Started {
+    /// Poll it.
+    Poll(Running),
+    /// A cancel request is delivered: [`Running::cancel`] it.
+    Drop(Running),
+}
+
+impl Runnable {
+    /// # Safety
+    ///
+    /// 1. The caller has made edge 1, 4 or 5 of `task`, and makes one `Runnable` of it.
+    pub(super) unsafe fn from_raw(task: NonNull<Header>) -> Runnable {
+        Runnable(task)
+    }
+
+    /// With the provenance of the whole cell, which a reference to the header has not.
+    pub(super) fn pointer(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: QUEUED is ours and keeps the allocation; the header is never borrowed mutably.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Edge 2.
+    pub(crate) fn start(self) -> Started {
+        match self.header().state.start_run() {
+            Start::Poll => Started::Poll(Running(self.0, PhantomData)),
+            Start::Drop => Started::Drop(Running(self.0, PhantomData)),
+        }
+    }
+}
+
+/// A place for one runnable task that others may empty: the LIFO slot of a worker.
+#[derive(Debug)]
+pub(crate) struct Place(AtomicPtr<Header>);
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Puts a task in; gives back the one that was there.
+    pub(crate) fn put(&self, task: Runnable) -> Option<Runnable> {
+        // Ordering: AcqRel. Release pairs with the Acquire of whoever takes this task: the header
+        // and what the spawner wrote are visible. Acquire pairs with the Release of the `put` of
+        // the task we get. A swap and not a store: a thief may empty the place at any time, and
+        // exactly one of us must get the old task.
+        NonNull::new(self.0.swap(task.0.as_ptr(), Ordering::AcqRel)).map(Runnable)
+    }
+
+    /// Takes the task out.
+    pub(crate) fn take(&self) -> Option<Runnable> {
+        // Ordering: Relaxed. For the owner an exact answer as far as its own puts go; for a thief a hint.
+        if self.0.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // Ordering: Acquire pairs with the Release of `put`.
+        NonNull::new(self.0.swap(std::ptr::null_mut(), Ordering::Acquire)).map(Runnable)
+    }
+
+    /// Whether a task is there: a hint.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+}
+
+/// The RUNNING reference of a task: the exclusive right to its future.
+pub(crate) struct Running(NonNull<Header>, PhantomData<*const ()>);
+
+impl Running {
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: RUNNING is ours and keeps the allocation.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(crate) fn pointer(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    /// Polls the future once; true when the task has its output.
+    pub(crate) fn poll(&mut self) -> bool {
+        let polls = &self.header().polls;
+        // Ordering: Relaxed; only the runner writes.
+        polls.store(polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // SAFETY: RUNNING gives us the stage (invariant 3), and it holds the future: it is
+        // replaced only by `poll` answering true or by `cancel`, after which the owner of this
+        // `Running` goes on to `complete`.
+        unsafe { (self.header().vtable.poll)(self.0) }
+    }
+
+    /// Drops the future and puts an error in its place.
+    pub(crate) fn cancel(&mut self, error: JoinError) {
+        // SAFETY: as in `poll`.
+        unsafe { (self.header().vtable.refuse)(self.0, error) }
+    }
+
+    /// Edges 3 and 4. `Err` gives an abandoned task back.
+    pub(crate) fn park(self) -> Result<Option<Runnable>, Running> {
+        match self.header().state.park() {
+            Park::Idle => Ok(None),
+            // SAFETY: (1) that was edge 4.
+            Park::Requeue => Ok(Some(unsafe { Runnable::from_raw(self.0) })),
+            Park::Abandoned => Err(self),
+        }
+    }
+
+    /// Edge 4 for a task that yields.
+    pub(crate) fn yield_run(self) -> Result<Runnable, Running> {
+        match self.header().state.yield_run() {
+            // SAFETY: (1) that was edge 4.
+            Park::Requeue | Park::Idle => Ok(unsafe { Runnable::from_raw(self.0) }),
+            Park::Abandoned => Err(self),
+        }
+    }
+
+    /// Destroys the output if nobody will ask for it. Before the task leaves its list, so that
+    /// the end of the loop still sees a task that is inside this destructor.
+    #[must_use]
+    pub(crate) fn drop_unwanted(&mut self, kept: &mut bool) -> Option<JoinError> {
+        if *kept && !self.header().state.snapshot().is_wanted() {
+            *kept = false;
+            // SAFETY: we are the runner, the output is in the stage (`kept`), and the handle is
+            // gone for good (invariant 7).
+            return unsafe { (self.header().vtable.drop_output)(self.0) };
+        }
+        None
+    }
+
+    /// Edges 7 and 8, the last of a task's life. The task must have left its list. `kept` says
+    /// whether the output is still in the stage. Returns a panic that nobody has seen.
+    #[must_use]
+    pub(crate) fn complete(mut self, mut kept: bool) -> Option<JoinError> {
+        let mut unseen = None;
+        loop {
+            match self.header().state.complete(kept) {
+                Complete::Unwanted => {
+                    let dropped = self.drop_unwanted(&mut kept);
+                    unseen = unseen.or(dropped);
+                }
+                Complete::Finished => return unseen,
+                Complete::WakeJoiner => {
+                    // SAFETY: DONE is set with JOIN_WAKER: the cell is the runner's
+                    // (invariant 6), and RUNNING keeps the allocation.
+                    let waker = unsafe { (*self.header().join_waker.get()).take() };
+                    if let Some(waker) = waker {
+                        waker::wake_foreign(waker);
+                    }
+                    if self.header().state.finish_waking() == Wake::Free {
+                        // SAFETY: that was the last reference.
+                        unsafe { free(self.0) }
+                    }
+                    return unseen;
+                }
+                Complete::Free => {
+                    // SAFETY: that was the last reference.
+                    unsafe { free(self.0) }
+                    return unseen;
+                }
+            }
+        }
+    }
+}
+
+/// Destroys the output of a task that is done; gives back a panic nobody has seen.
+///
+/// # Safety
+///
+/// 1. The caller is the join handle, DONE was set while its JOIN was, and it has not taken the
+///    output.
+pub(super) unsafe fn drop_output_of(task: NonNull<Header>) -> Option<JoinError> {
+    // SAFETY: (1) gives the right to the stage (invariant 7).
+    unsafe { (task.as_ref().vtable.drop_output)(task) }
+}
+
+/// Frees a task.
+///
+/// # Safety
+///
+/// 1. The caller's transition answered `Free`: no reference is left.
+pub(super) unsafe fn free(task: NonNull<Header>) {
+    // SAFETY: (1) no reference is left, so nobody else reads the header now or later. The
+    // transition's Acquire makes every other holder's last use happen before this.
+    unsafe { (task.as_ref().vtable.dealloc)(task) }
+}
+
+/// # Safety
+///
+/// 1. `task` was made by `create::<F>`.
+/// 2. The caller has the right to the stage (invariants 3 and 7), or nobody else has the task.
+unsafe fn stage<'a, F: Future>(task: NonNull<Header>) -> &'a mut Stage<F> {
+    // SAFETY: (1) the header is the first field of a `Cell<F>` and the pointer has the cell's
+    // provenance. (2) the right is exclusive; the header is not part of the borrow.
+    unsafe { &mut *task.cast::<Cell<F>>().as_ref().stage.get() }
+}
+
+/// # Safety
+///
+/// Those of `stage`, and the stage is `Future`.
+unsafe fn poll<F: Future>(task: NonNull<Header>) -> bool {
+    // SAFETY: RUNNING keeps the task alive for the length of this call, which is longer than the
+    // borrowed waker lives; whoever wants it longer clones it, which counts.
+    let waker = unsafe { waker::borrowed(task) };
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the caller's promise.
+        let Stage::Future(future) = (unsafe { stage::<F>(task) }) else {
+            unreachable!("a task without its future is not polled")
+        };
+        // SAFETY: the future is in a cell that is never moved, and is dropped in place.
+        unsafe { Pin::new_unchecked(future) }.poll(&mut Context::from_waker(&waker))
+    }));
+    let output = match polled {
+        Ok(Poll::Pending) => return false,
+        Ok(Poll::Ready(output)) => Ok(output),
+        // SAFETY: RUNNING keeps the header.
+        Err(payload) => Err(JoinError::panic(&unsafe { task.as_ref() }.label(), payload)),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { finish::<F>(task, output) };
+    true
+}
+
+/// # Safety
+///
+/// Those of `stage`, and the stage is `Future`.
+unsafe fn refuse<F: Future>(task: NonNull<Header>, error: JoinError) {
+    // SAFETY: the caller's promise.
+    unsafe { finish::<F>(task, Err(error)) }
+}
+
+/// Drops the future, then stores the output: whoever sees the output knows that the future and
+/// all it captured are gone. A panic of the future's destructor takes the output's place, unless
+/// that is a panic already.
+///
+/// # Safety
+///
+/// Those of `stage`, and the stage is `Future`.
+unsafe fn finish<F: Future>(task: NonNull<Header>, output: Result<F::Output, JoinError>) {
+    // SAFETY: the caller's promise.
+    let stage = unsafe { stage::<F>(task) };
+    let dropped = drop_in_place_caught(stage);
+    let output = match dropped {
+        Ok(()) => output,
+        Err(payload) if output.as_ref().is_err_and(JoinError::is_panic) => {
+            drop_payload(payload);
+            output
+        }
+        Err(payload) => {
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+                drop_payload(again);
+            }
+            // SAFETY: RUNNING keeps the header.
+            Err(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))
+        }
+    };
+    *stage = Stage::Output(output);
+}
+
+/// Empties the stage. It is `Gone` afterwards even if the destructor panics.
+fn drop_in_place_caught<F: Future>(
+    stage: &mut Stage<F>,
+) -> Result<(), Box<dyn std::any::Any + Send>> {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: dropped in place, since a future must not move; the value is not used again:
+        // the write below replaces it without dropping, on both paths.
+        unsafe { std::ptr::drop_in_place(stage) }
+    }));
+    // SAFETY: the reference is valid for writes; the old value was dropped, or its destructor
+    // panicked, after which it must not be dropped again.
+    unsafe { std::ptr::write(stage, Stage::Gone) };
+    result
+}
+
+/// # Safety
+///
+/// Those of `stage`.
+unsafe fn drop_output<F: Future>(task: NonNull<Header>) -> Option<JoinError> {
+    // SAFETY: the caller's promise.
+    let stage = unsafe { stage::<F>(task) };
+    if let Stage::Output(Err(error)) = stage {
+        if error.is_panic() {
+            // Moved out, not dropped: an error's place is taken by the empty stage.
+            let Stage::Output(Err(error)) = mem::replace(stage, Stage::Gone) else {
+                unreachable!("it was an error a line ago")
+            };
+            return Some(error);
+        }
+    }
+    let payload = drop_in_place_caught(stage).err()?;
+    // SAFETY: whoever has the right to the stage holds a reference.
+    Some(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))
+}
+
+/// # Safety
+///
+/// Those of `stage`, and `out` is valid for a write of `Result<F::Output, JoinError>`.
+unsafe fn take_output<F: Future>(task: NonNull<Header>, out: NonNull<()>) {
+    // SAFETY: the caller's promise.
+    match mem::replace(unsafe { stage::<F>(task) }, Stage::Gone) {
+        // SAFETY: the caller's promise.
+        Stage::Output(output) => unsafe { out.cast().write(output) },
+        _ => panic!("a JoinHandle was polled after it had given its output"),
+    }
+}
+
+/// # Safety
+///
+/// 1. `task` was made by `create::<F>` and nobody has a reference to it, now or later.
+unsafe fn dealloc<F: Future>(task: NonNull<Header>) {
+    // SAFETY: (1) this is the box that `create` leaked, and it is ours.
+    let mut cell = unsafe { Box::from_raw(task.cast::<Cell<F>>().as_ptr()) };
+    // The output left with the join handle, or was destroyed by the runner: no user code is left
+    // in the stage, whatever thread this is.
+    debug_assert!(matches!(cell.stage.get_mut(), Stage::Gone));
+    // A join waker is left only if the handle was forgotten.
+    if let Some(waker) = cell.header.join_waker.get_mut().take() {
+        waker::drop_foreign(waker);
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the cell.
+#[cfg(not(heist_loom))]
+mod general;

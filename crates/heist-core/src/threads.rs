@@ -1,0 +1,261 @@
+//! Starting threads, on demand, and joining them all.
+//!
+//! Promise: a thread that cannot be created never loses work. A failed start is reported once,
+//! tried again with growing pauses by whoever next finds a reason to, and the runtime goes on with
+//! the threads it has. Only threads of the runtime, `Handle::spawn` and `Handle::block_on` start
+//! threads; a foreign `wake` starts none.
+
+#![forbid(unsafe_code)]
+
+use crate::config::START_BACKOFF;
+use crate::hooks::Report;
+use crate::seam::NEVER;
+use crate::shared::{MayStart, Shared};
+use crate::worker::{self, Worker};
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// All threads of a runtime.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    /// Slots below this index belong to workers, those above to spares.
+    workers: usize,
+    /// Slots somebody owns, workers and spares together.
+    owned: AtomicUsize,
+    /// When the next start may be tried after one that failed; `NEVER` while starts succeed.
+    retry_at: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    running: Vec<JoinHandle<()>>,
+    /// How long to wait after the next failed start.
+    pause: Duration,
+    closed: bool,
+}
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Worker(usize),
+    Blocking,
+    Monitor,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::Worker(_) => "worker",
+            Purpose::Blocking => "blocking",
+            Purpose::Monitor => "monitor",
+        }
+    }
+}
+
+impl Threads {
+    pub(crate) fn new(workers: usize) -> Threads {
+        Threads {
+            workers,
+            owned: AtomicUsize::new(0),
+            retry_at: AtomicU64::new(NEVER),
+            inner: Mutex::new(Inner {
+                running: Vec::new(),
+                pause: START_BACKOFF.0,
+                closed: false,
+            }),
+        }
+    }
+
+    /// Whether another worker may be started, `spares` of the spare ones included.
+    pub(crate) fn startable(&self, spares: usize) -> bool {
+        // Ordering: Relaxed, a hint; `start_worker` decides under the slots' own locks.
+        self.owned.load(Ordering::Relaxed) < self.workers + spares
+    }
+
+    /// Whether any slot is owned: somebody runs tasks.
+    pub(crate) fn any_worker(&self) -> bool {
+        self.owned.load(Ordering::Acquire) > 0
+    }
+
+    /// A slot was taken or given back.
+    pub(crate) fn slot_taken(&self) {
+        self.owned.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn slot_given_back(&self) {
+        self.owned.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Starts a worker on the lowest vacant slot; quietly does nothing if there is none, or if a
+    /// failed start is too recent.
+    pub(crate) fn start_worker(&self, shared: &Shared) {
+        if self.may_try(shared) {
+            let _ = self.try_start_worker(shared);
+        }
+    }
+
+    /// The same, but tries in any case and tells the error. `Ok(false)`: every slot is owned.
+    pub(crate) fn try_start_worker(&self, shared: &Shared) -> io::Result<bool> {
+        for index in 0..shared.slots.len() {
+            if self.start_worker_at(shared, index)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts a worker on a slot; `Ok(false)` if somebody owns it.
+    pub(crate) fn start_worker_at(&self, shared: &Shared, index: usize) -> io::Result<bool> {
+        let Some(me) = shared.me.upgrade() else { return Ok(false) };
+        let Some(worker) = Worker::occupy(&me, index) else { return Ok(false) };
+        // The new thread stands for the work it is started for from now on.
+        shared.idle.starting();
+        let handed = Arc::new(Mutex::new(Some(worker)));
+        let taken = handed.clone();
+        let started = self.start(shared, Purpose::Worker(index), move || {
+            let worker = taken.lock().take();
+            if let Some(worker) = worker {
+                worker::thread(me, worker);
+            }
+        });
+        if started.is_err() {
+            if let Some(worker) = handed.lock().take() {
+                worker.vacate();
+            }
+            // Whoever pushed meanwhile has counted on this searcher: somebody else must look.
+            if shared.idle.end_search() {
+                shared.notify(MayStart::No);
+            }
+        }
+        started.map(|()| true)
+    }
+
+    /// Whether no failed start is too recent.
+    pub(crate) fn may_try(&self, shared: &Shared) -> bool {
+        let retry_at = self.retry_at();
+        retry_at == NEVER || shared.seam.now() >= retry_at
+    }
+
+    /// When a failed start should be tried again, or `NEVER`.
+    pub(crate) fn retry_at(&self) -> u64 {
+        // Ordering: Relaxed, a time to look at; the decision is taken in `start`.
+        self.retry_at.load(Ordering::Relaxed)
+    }
+
+    /// Tries again what could not be started, when its time has come.
+    pub(crate) fn retry(&self, shared: &Shared) {
+        let retry_at = self.retry_at();
+        if retry_at == NEVER || shared.seam.now() < retry_at {
+            return;
+        }
+        // If nothing is wanted any more, nobody shall wake for it again.
+        self.retry_at.store(NEVER, Ordering::Relaxed);
+        shared.monitor.wanted(shared);
+        if !shared.injector.is_empty() {
+            shared.notify(MayStart::Yes);
+        }
+    }
+
+    /// Starts a thread. On failure the first of a series is reported.
+    pub(crate) fn start(
+        &self,
+        shared: &Shared,
+        purpose: Purpose,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let mut builder = Builder::new().name(thread_name(&shared.config.thread_name, purpose));
+        if let Some(size) = shared.config.thread_stack_size {
+            builder = builder.stack_size(size);
+        }
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(io::Error::other("the runtime is closed"));
+        }
+        // Threads that have ended by themselves (spares, idle blocking threads) are let go here,
+        // so that the list stays as long as the threads that run.
+        inner.running.retain(|thread| !thread.is_finished());
+        match builder.spawn(body) {
+            Ok(thread) => {
+                inner.running.push(thread);
+                inner.pause = START_BACKOFF.0;
+                self.retry_at.store(NEVER, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                let first = inner.pause == START_BACKOFF.0;
+                let retry_at = shared.seam.now().saturating_add(inner.pause.as_nanos() as u64);
+                self.retry_at.store(retry_at, Ordering::Relaxed);
+                inner.pause = (inner.pause * 2).min(START_BACKOFF.1);
+                drop(inner);
+                if first {
+                    shared.config.hooks.report(&Report::ThreadNotStarted {
+                        error: &error,
+                        role: purpose.name(),
+                    });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses further starts and joins every thread but the calling one; those still running at
+    /// `until` are left behind and counted.
+    /// Gives the calling thread's own handle back, if it is one of them.
+    pub(crate) fn join_all(&self, until: Option<Instant>) -> (usize, Option<JoinHandle<()>>) {
+        let mut threads = {
+            let mut inner = self.inner.lock();
+            inner.closed = true;
+            std::mem::take(&mut inner.running)
+        };
+        let me = std::thread::current().id();
+        let own = threads.iter().position(|thread| thread.thread().id() == me);
+        let own = own.map(|at| threads.swap_remove(at));
+        let mut left_behind = 0;
+        for thread in threads {
+            if let Some(until) = until {
+                if !finished_by(&thread, until) {
+                    left_behind += 1;
+                    continue;
+                }
+            }
+            // A panic of a thread's body is a bug of ours that its own output has told.
+            let _ = thread.join();
+        }
+        (left_behind, own)
+    }
+
+    /// Whether the runtime has threads of its own.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.lock().running.is_empty()
+    }
+}
+
+/// Waits for a thread, up to a time.
+fn finished_by(thread: &JoinHandle<()>, until: Instant) -> bool {
+    let mut pause = Duration::from_micros(50);
+    while !thread.is_finished() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        // There is no timed join. Only a thread that outlasts everything else gets here.
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    true
+}
+
+fn thread_name(prefix: &str, purpose: Purpose) -> String {
+    // A NUL would make the standard library panic.
+    let prefix = prefix.replace('\0', "");
+    match purpose {
+        Purpose::Worker(index) => format!("{prefix}-{index}"),
+        Purpose::Blocking => format!("{prefix}-blocking"),
+        Purpose::Monitor => format!("{prefix}-monitor"),
+    }
+}

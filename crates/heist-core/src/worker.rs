@@ -1,0 +1,486 @@
+//! The worker: finds a task, runs it, goes idle.
+//!
+//! A worker is a state machine. [`Worker::step`] does one thing and says what it did; the thread's
+//! loop around it is a dozen lines, and one thread can step many workers as well.
+//!
+//! # Where the next task comes from
+//!
+//! 1. every [`INJECTOR_INTERVAL`] polls, the injector;
+//! 2. the LIFO slot, at most [`LIFO_STREAK`] times in a row;
+//! 3. the local queue, first in first out;
+//! 4. the injector, a batch at a time;
+//! 5. another worker's queue, half of it, from a random victim on; or the LIFO slot of a worker
+//!    that the monitor has found blocked.
+//!
+//! Every [`DRIVER_INTERVAL`] polls, or when the monitor asks for it, the worker polls its shard
+//! first. So a task that is ready waits for a bounded number of polls.
+//!
+//! # Where a task goes
+//!
+//! Woken or spawned by a running task: to the LIFO slot, whose old task moves to the queue. Woken
+//! by the driver: to the queue, in the order of events. After a yield: to the end of the queue.
+//! The queue holds [`LOCAL_QUEUE`] tasks; half of it spills to the injector beyond that.
+//!
+//! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
+//! queue has not been empty for [`SPREAD_AFTER`].
+
+#![forbid(unsafe_code)]
+
+use crate::config::{
+    DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPREAD_AFTER,
+};
+use crate::context::{self, Context, Current, Role};
+use crate::hooks::Report;
+use crate::idle::Left;
+use crate::shared::{MayStart, Shared};
+use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
+use crate::task::{JoinError, LastOut, Runnable, Running, Started, TaskList};
+use crossbeam_deque::{Steal, Worker as Deque};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// Ran a task, or polled the driver.
+    Ran,
+    /// Looked for work and found none, but must look again.
+    Searched,
+    /// Nothing to do until something happens or this time comes.
+    WouldPark(u64),
+}
+
+/// The owner of a slot.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: usize,
+    queue: Deque<Runnable>,
+    /// Polls so far; decides whose turn it is.
+    tick: Cell<u32>,
+    /// Tasks taken from the LIFO slot in a row.
+    streak: Cell<u32>,
+    /// Counted as a searcher in the idle word.
+    searching: Cell<bool>,
+    /// Wakers are being called by the driver.
+    in_driver: Cell<bool>,
+    /// Since when the queue has not been empty; 0 while it is, or while nobody could be woken.
+    waiting_since: Cell<u64>,
+    /// Pushes in the present poll.
+    pushes: Cell<u32>,
+    random: Cell<u64>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// The loop of a worker thread.
+pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
+    shared.config.hooks.thread_start();
+    shared.seam.attach(worker.index);
+    let mut cx = Context::new(&shared, Role::Worker, shared.site);
+    cx.worker = Some(&worker);
+    context::enter(&cx, || {
+        worker.searching.set(true);
+        worker.enter_loop();
+        loop {
+            match worker.step_in(&cx) {
+                Step::Ran | Step::Searched => {}
+                Step::WouldPark(_) if worker.should_end() => break,
+                Step::WouldPark(deadline) => worker.park(&cx, deadline),
+            }
+            if shared.closing.is_requested() {
+                crate::closing::close_as_asked(&cx);
+            }
+        }
+        worker.leave_loop();
+    });
+    shared.config.hooks.thread_stop();
+    worker.vacate();
+}
+
+impl Worker {
+    /// Takes a vacant slot.
+    pub(crate) fn occupy(shared: &Arc<Shared>, index: usize) -> Option<Worker> {
+        let limit = shared.config.workers
+            + shared.blocked.load(Ordering::Relaxed).min(shared.config.spare_workers);
+        let queue = (index < limit).then(|| shared.slots[index].occupy())??;
+        shared.threads.slot_taken();
+        Some(Worker {
+            queue,
+            index,
+            tick: Cell::new(0),
+            streak: Cell::new(0),
+            searching: Cell::new(false),
+            in_driver: Cell::new(false),
+            waiting_since: Cell::new(0),
+            pushes: Cell::new(0),
+            random: Cell::new(shared.seam.seed() | 1),
+            shared: shared.clone(),
+        })
+    }
+
+    /// Gives the slot back. What is left in it goes to the injector.
+    pub(crate) fn vacate(self) {
+        let mut left = false;
+        while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
+            self.shared.injector.push(task);
+            left = true;
+        }
+        let Worker { shared, index, queue, .. } = self;
+        shared.slots[index].vacate(queue);
+        shared.threads.slot_given_back();
+        if left {
+            shared.notify(MayStart::Yes);
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.shared.slots[self.index]
+    }
+
+    /// The worker counts as started from now on.
+    pub(crate) fn enter_loop(&self) {
+        if self.shared.idle.started() {
+            self.shared.monitor.unpark();
+        }
+    }
+
+    /// The last step of a worker: it searches no more and will not sleep.
+    pub(crate) fn leave_loop(&self) {
+        self.stop_searching();
+        self.shared.idle.stopped();
+    }
+
+    /// Does one thing. The current worker is set for the length of the call.
+    pub(crate) fn step_in(&self, cx: &Context<'_>) -> Step {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        if tick % DRIVER_INTERVAL == 0 {
+            self.poll_driver();
+        }
+        match self.next(tick).or_else(|| self.from_injector()) {
+            Some(task) => {
+                self.stop_searching();
+                self.run(cx, task);
+                Step::Ran
+            }
+            None => self.search(cx),
+        }
+    }
+
+    /// 1 to 3 of the order.
+    fn next(&self, tick: u32) -> Option<Runnable> {
+        if tick % INJECTOR_INTERVAL == 0 {
+            if let Steal::Success(task) = self.shared.injector.steal() {
+                return Some(task);
+            }
+        }
+        let lifo = &self.slot().lifo;
+        if self.streak.get() < LIFO_STREAK {
+            if let Some(task) = lifo.take() {
+                self.streak.set(self.streak.get() + 1);
+                return Some(task);
+            }
+        } else if let Some(task) = lifo.take() {
+            self.queue.push(task);
+        }
+        self.streak.set(0);
+        self.queue.pop()
+    }
+
+    /// 4 of the order.
+    fn from_injector(&self) -> Option<Runnable> {
+        let injector = &self.shared.injector;
+        while !injector.is_empty() {
+            match injector.steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2) {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
+            }
+        }
+        None
+    }
+
+    /// 5 of the order.
+    fn search(&self, cx: &Context<'_>) -> Step {
+        self.shared.threads.retry(&self.shared);
+        if !self.shared.is_parallel() {
+            return Step::WouldPark(self.shared.threads.retry_at());
+        }
+        if !self.searching.get() {
+            if !self.shared.idle.begin_search(self.shared.search_limit()) {
+                return Step::WouldPark(self.shared.threads.retry_at());
+            }
+            self.searching.set(true);
+        }
+        match self.steal() {
+            Some(task) => {
+                self.stop_searching();
+                self.run(cx, task);
+                Step::Ran
+            }
+            None => Step::WouldPark(self.shared.threads.retry_at()),
+        }
+    }
+
+    fn steal(&self) -> Option<Runnable> {
+        let slots = &self.shared.slots;
+        let first = self.random(slots.len());
+        let victims = || (first..slots.len()).chain(0..first).filter(|i| *i != self.index);
+        for victim in victims().map(|i| &slots[i]) {
+            while !victim.stealer.is_empty() {
+                match victim.stealer.steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2) {
+                    Steal::Success(task) => return Some(task),
+                    Steal::Empty => break,
+                    Steal::Retry => std::hint::spin_loop(),
+                }
+            }
+            if victim.has_note(BLOCKED) {
+                if let Some(task) = victim.lifo.take() {
+                    return Some(task);
+                }
+            }
+        }
+        None
+    }
+
+    /// Edge 2 of the sleep protocol: hands the search over if there is more work.
+    fn stop_searching(&self) {
+        if self.searching.replace(false) && self.shared.idle.end_search() && self.sees_work() {
+            self.shared.notify(MayStart::Yes);
+        }
+    }
+
+    /// Whether anything lies where another worker may take it, or where nobody else looks.
+    fn sees_work(&self) -> bool {
+        let others = |(index, slot): (usize, &crossbeam_utils::CachePadded<Slot>)| {
+            index != self.index
+                && (!slot.stealer.is_empty() || (slot.has_note(BLOCKED) && slot.lifo.is_full()))
+        };
+        !self.shared.injector.is_empty()
+            || !self.queue.is_empty()
+            || self.shared.slots.iter().enumerate().any(others)
+    }
+
+    /// A task woken or spawned on this thread.
+    pub(crate) fn push(&self, task: Runnable) {
+        if self.in_driver.get() {
+            return self.push_back(task);
+        }
+        if let Some(displaced) = self.slot().lifo.put(task) {
+            self.push_back(displaced);
+        }
+    }
+
+    /// To the end of the queue.
+    fn push_back(&self, task: Runnable) {
+        self.queue.push(task);
+        let pushes = self.pushes.get().wrapping_add(1);
+        self.pushes.set(pushes);
+        if pushes % 16 == 0 {
+            if self.queue.len() > LOCAL_QUEUE {
+                self.spill();
+            } else {
+                self.spread();
+            }
+        }
+    }
+
+    /// The local queue is full: half of it goes where everybody finds it.
+    fn spill(&self) {
+        for _ in 0..LOCAL_QUEUE / 2 {
+            let Some(task) = self.queue.pop() else { break };
+            self.shared.injector.push(task);
+        }
+        self.shared.notify(MayStart::Yes);
+    }
+
+    /// Empties the LIFO slot into the queue: this poll will last.
+    pub(crate) fn flush_lifo(&self) {
+        if let Some(task) = self.slot().lifo.take() {
+            self.queue.push(task);
+        }
+    }
+
+    /// Wakes a second worker once the queue has had work in it for `SPREAD_AFTER`.
+    fn spread(&self) {
+        let shared = &self.shared;
+        let counts = shared.idle.counts();
+        if counts.searching > 0 || (counts.sleeping == 0 && !shared.can_start()) {
+            self.waiting_since.set(0);
+            return;
+        }
+        let now = shared.seam.now();
+        match self.waiting_since.get() {
+            0 => self.waiting_since.set(now),
+            since if now.saturating_sub(since) >= SPREAD_AFTER.as_nanos() as u64 => {
+                self.waiting_since.set(now);
+                shared.notify(MayStart::Yes);
+            }
+            _ => {}
+        }
+    }
+
+    /// Runs a task and does what its end, or its rest, asks for.
+    fn run(&self, cx: &Context<'_>, task: Runnable) {
+        match run_task(cx, Some(self.slot()), task) {
+            Ran::Done => {}
+            Ran::Requeue(task) => self.push_back(task),
+        }
+        if !self.shared.is_parallel() || self.queue.is_empty() {
+            self.waiting_since.set(0);
+        } else {
+            self.spread();
+        }
+    }
+
+    /// Lets the driver call wakers. What they wake goes to the queue in the order of events.
+    pub(crate) fn poll_driver(&self) {
+        self.in_driver.set(true);
+        self.shared.seam.poll(self.index);
+        self.in_driver.set(false);
+    }
+
+    /// Sleeps until something happens. The caller has just got `WouldPark`.
+    pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
+        // A note that came just after the last poll: this worker is not blocked.
+        let notes = self.slot().take_notes();
+        if notes != 0 {
+            heed(cx, notes);
+        }
+        let idle = &self.shared.idle;
+        idle.announce(self.index as u32, self.searching.replace(false));
+        if !self.sees_work() && !self.should_end() {
+            self.in_driver.set(true);
+            self.shared.seam.park(self.index, deadline);
+            self.in_driver.set(false);
+        }
+        let (left, wake_monitor) = idle.leave(self.index as u32);
+        self.searching.set(left == Left::Claimed);
+        if wake_monitor {
+            self.shared.monitor.unpark();
+        }
+    }
+
+    /// Whether the thread has nothing more to do in this runtime.
+    pub(crate) fn should_end(&self) -> bool {
+        self.shared.closing.is_over()
+            || (self.index >= self.shared.config.workers
+                && self.index >= self.shared.config.workers + self.shared.blocked.load(Ordering::Relaxed))
+    }
+
+    /// A number below `n`: xorshift, which is all that picking a victim needs.
+    fn random(&self, n: usize) -> usize {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        (((x >> 32) * n as u64) >> 32) as usize
+    }
+}
+
+/// What became of a task that was run.
+pub(crate) enum Ran {
+    Done,
+    Requeue(Runnable),
+}
+
+/// Starts a task, polls it or delivers its cancellation, and completes it if that was its end.
+/// `slot` is that of this thread, for the monitor to see.
+pub(crate) fn run_task(cx: &Context<'_>, slot: Option<&Slot>, task: Runnable) -> Ran {
+    let mut running = match task.start() {
+        Started::Poll(running) => running,
+        Started::Drop(running) => {
+            cancel(cx, slot, running);
+            return Ran::Done;
+        }
+    };
+    let task = Current::Task(running.pointer());
+    if watched(cx, slot, running.header().id().as_u64(), task, || running.poll()) {
+        complete(cx, running);
+        return Ran::Done;
+    }
+    let parked =
+        if cx.yielded.get() { running.yield_run().map(Some) } else { running.park() };
+    match parked {
+        Ok(None) => Ran::Done,
+        Ok(Some(task)) => Ran::Requeue(task),
+        Err(abandoned) => {
+            cancel(cx, slot, abandoned);
+            Ran::Done
+        }
+    }
+}
+
+/// Runs user code as `current`, where the monitor can see how long it takes.
+pub(crate) fn watched<R>(
+    cx: &Context<'_>,
+    slot: Option<&Slot>,
+    id: u64,
+    current: Current,
+    code: impl FnOnce() -> R,
+) -> R {
+    let Some(slot) = slot else { return cx.polling(current, code) };
+    slot.begin_poll(id);
+    let result = cx.polling(current, code);
+    let notes = slot.end_poll();
+    if notes != 0 {
+        heed(cx, notes);
+    }
+    result
+}
+
+/// Does what the monitor has asked for during a poll.
+#[cold]
+fn heed(cx: &Context<'_>, notes: u8) {
+    if notes & BLOCKED != 0 {
+        cx.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
+    if let (true, Some(worker)) = (notes & DRIVER_DUE != 0, cx.worker) {
+        worker.poll_driver();
+    }
+}
+
+/// Drops the future of a task that was asked to end, and completes it.
+pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running) {
+    let error = JoinError::cancelled(&running.header().label());
+    let task = Current::Task(running.pointer());
+    watched(cx, slot, running.header().id().as_u64(), task, || running.cancel(error));
+    cx.shared.closing.count_cancelled();
+    complete(cx, running);
+}
+
+/// The last edges of a task: its unwanted output is destroyed, it leaves its list, whoever waits
+/// for it is woken.
+pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
+    let mut kept = true;
+    let unseen = running.drop_unwanted(&mut kept);
+    let last = list_of(cx, &running).unlink(&running);
+    let late = running.complete(kept);
+    for error in unseen.iter().chain(late.iter()) {
+        cx.shared.closing.count_panicked(error);
+        cx.shared.config.hooks.report(&Report::Panicked(error));
+    }
+    if last == LastOut::Yes {
+        cx.shared.closing.unpark(cx.shared);
+    }
+}
+
+fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {
+    use crate::task::Kind;
+    match (task.header().kind(), cx.local) {
+        (Kind::Local, Some(local)) => &local.pinned.tasks,
+        (Kind::Blocking, _) => &cx.shared.blocking.tasks,
+        _ => cx.shared.list(task.header().birth()),
+    }
+}
