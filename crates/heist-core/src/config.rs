@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::hooks::Hooks;
+use std::io;
 use std::time::Duration;
 
 /// How many tasks in a row come from the LIFO slot before the queue gets its turn. Bounds how long
@@ -32,19 +33,19 @@ pub const BUDGET: u32 = 128;
 
 /// How often the monitor looks while any worker is awake. A worker found in the same poll twice is
 /// blocked, so a block is noticed after 2 to 4 ms. Test: `blocked`.
-pub const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
+pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
 
 /// After so many looks with every worker asleep the monitor sleeps too, without a timeout: 100 ms.
 /// Test: `idle`.
-pub const MONITOR_LOOKS: u32 = 50;
+pub(crate) const MONITOR_LOOKS: u32 = 50;
 
 /// First and longest pause between attempts to start a thread that could not be started.
-pub const START_BACKOFF: (Duration, Duration) =
+pub(crate) const START_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Most slots of a runtime, workers and spares together: each half of the idle word and the birth slot in a task's
 /// header must hold the number.
-pub const MAX_SLOTS: usize = 1 << 12;
+pub(crate) const MAX_SLOTS: usize = 1 << 12;
 
 /// Where `main` and pinned tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -87,6 +88,27 @@ pub struct Config {
     pub debug: bool,
     /// User callbacks.
     pub hooks: Hooks,
+}
+
+impl Config {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number that is out of its range.
+    pub fn check(&self) -> io::Result<()> {
+        let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if self.workers == 0 {
+            return invalid("heist: a runtime needs at least one worker");
+        }
+        if self.blocking_threads == 0 {
+            return invalid("heist: the blocking pool needs at least one thread");
+        }
+        if self.workers.saturating_add(self.spare_workers) > MAX_SLOTS {
+            return invalid("heist: workers and spare workers together are limited to 4096");
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {

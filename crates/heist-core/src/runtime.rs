@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::closing::{self, ShutdownReport};
-use crate::config::{Config, MAX_SLOTS};
+use crate::config::Config;
 use crate::context::{self, Context, Current, Role};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
@@ -53,16 +53,7 @@ impl Runtime {
         seam: Arc<dyn Seam>,
         site: &'static Location<'static>,
     ) -> io::Result<Runtime> {
-        let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        if config.workers == 0 {
-            return invalid("a runtime needs at least one worker");
-        }
-        if config.blocking_threads == 0 {
-            return invalid("the blocking pool needs at least one thread");
-        }
-        if config.workers.saturating_add(config.spare_workers) > MAX_SLOTS {
-            return invalid("workers and spare workers together are limited to 4096");
-        }
+        config.check()?;
         let start = config.start_threads;
         let shared = Shared::new(config, seam, site);
         let mut runtime = Runtime { shared, report: None };
@@ -443,13 +434,36 @@ pub fn task_name() -> Option<String> {
     context::with(|cx| cx.and_then(Context::task_name))
 }
 
-/// Which slot's driver shard a new source should join, and which one a new timer: that of this
-/// worker for timers, the lowest one that somebody works on for sources, so that sockets gather.
+/// Gives `f` what the runtime of this thread stands on.
+pub fn with_seam<R>(f: impl FnOnce(&Arc<dyn Seam>) -> R) -> Option<R> {
+    context::with(|cx| cx.map(|cx| f(&cx.shared.seam)))
+}
+
+/// Which slot's driver shard a new source should join: the lowest one that somebody works on, so
+/// that sockets gather.
 ///
 /// # Errors
 ///
-/// If nobody works on any slot and no thread can be started to.
-pub fn shards() -> io::Result<Shards> {
+/// If this thread is inside no runtime, or nobody works on any slot and no thread can be started
+/// to.
+pub fn source_shard() -> io::Result<usize> {
+    with_worker(|cx| cx.shared.slots.iter().position(|slot| !slot.is_vacant()).unwrap_or(0))
+}
+
+/// Which slot's driver shard a new timer should join: this worker's own, which arms it without a
+/// system call.
+///
+/// # Errors
+///
+/// As [`source_shard`].
+pub fn timer_shard() -> io::Result<usize> {
+    match context::with(|cx| Some(cx?.worker?.index())) {
+        Some(index) => Ok(index),
+        None => source_shard(),
+    }
+}
+
+fn with_worker<R>(f: impl FnOnce(&Context<'_>) -> R) -> io::Result<R> {
     context::with(|cx| {
         let cx = cx.ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))?;
         let shared = cx.shared;
@@ -457,16 +471,6 @@ pub fn shards() -> io::Result<Shards> {
             shared.threads.try_start_worker(shared)?;
             shared.monitor.wanted(shared);
         }
-        let source = shared.slots.iter().position(|slot| !slot.is_vacant()).unwrap_or(0);
-        Ok(Shards { source, timer: cx.worker.map_or(source, |worker| worker.index()) })
+        Ok(f(cx))
     })
-}
-
-/// See [`shards`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shards {
-    /// For a socket.
-    pub source: usize,
-    /// For a timer.
-    pub timer: usize,
 }

@@ -1,1 +1,103 @@
-//! heist
+//! A multi-threaded work-stealing async executor.
+//!
+//! One call, [`run`], makes the loop, runs the main future to its end, cancels and finishes what is
+//! left, and gives the thread back as it found it. Nothing of a runtime outlives it: no task, no
+//! thread, no file descriptor.
+//!
+//! heist is an executor with sockets and timers. It has no channels, no async locks and no file
+//! system: `async-channel`, `async-lock` and `futures` run on any executor, and blocking calls go to
+//! [`spawn_blocking`].
+//!
+//! # A program
+//!
+//! ```
+//! use futures::io::{AsyncReadExt, AsyncWriteExt};
+//! use heist::net::{TcpListener, TcpStream};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     heist::run(async {
+//!         let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!         let address = listener.local_addr()?;
+//!         let server = heist::spawn(async move {
+//!             let (mut stream, _) = listener.accept().await?;
+//!             let mut line = [0; 5];
+//!             stream.read_exact(&mut line).await?;
+//!             AsyncWriteExt::write_all(&mut stream, &line).await
+//!         });
+//!
+//!         let mut client = TcpStream::connect(address).await?;
+//!         AsyncWriteExt::write_all(&mut client, b"hello").await?;
+//!         let mut answer = String::new();
+//!         client.read_to_string(&mut answer).await?;
+//!         assert_eq!(answer, "hello");
+//!         server.await?
+//!     })
+//! }
+//! ```
+//!
+//! # The main types, in the order you meet them
+//!
+//! * [`run`], [`try_run`]: the loop's whole life in one call. `#[heist::main]` and `#[heist::test]`
+//!   write it for you.
+//! * [`spawn`], [`JoinHandle`], [`JoinError`]: tasks. [`spawn_local`] for those that are not `Send`,
+//!   [`spawn_blocking`] and [`block_in_place`] for code that blocks.
+//! * [`scope`]: tasks that borrow from the caller's stack.
+//! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
+//! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
+//!   reference to it from anywhere.
+//!
+//! # Features
+//!
+//! * `hyper`: [hyper](https://docs.rs/hyper)'s runtime traits and `serve`, in `heist::hyper`.
+//! * `futures-task`: the `Spawn` and `LocalSpawn` traits of
+//!   [`futures_task`](https://docs.rs/futures-task).
+
+mod builder;
+mod context;
+mod handle;
+pub mod io;
+pub mod net;
+mod run;
+mod runtime;
+mod seam;
+pub mod task;
+pub mod time;
+
+pub use builder::Builder;
+pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_local};
+pub use heist_core::{
+    JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
+};
+pub use heist_macros::{main, test};
+pub use run::{RunError, run, try_run};
+pub use runtime::Runtime;
+pub use time::{interval, sleep, sleep_until, timeout, timeout_at};
+
+#[doc(hidden)]
+pub mod __private {
+    //! What the macros call.
+
+    use crate::{Builder, Handle, Runtime};
+    use std::future::Future;
+
+    /// Runs a test on a runtime of its own, and fails it if it leaves tasks behind.
+    #[track_caller]
+    pub fn run_test<F: Future>(
+        configure: impl FnOnce(Builder) -> Builder,
+        body: F,
+    ) -> F::Output {
+        let mut runtime = configure(Runtime::builder())
+            .build()
+            .expect("heist: the runtime of a test could not be built");
+        let (output, left) = runtime.run(async {
+            let output = body.await;
+            (output, Handle::current().live_tasks())
+        });
+        let report = runtime.close();
+        assert!(
+            left == 0 || report.is_clean(),
+            "heist: the test left {left} tasks behind; await or abort them\n{report}"
+        );
+        output
+    }
+}

@@ -1,0 +1,290 @@
+//! What is written in the brackets of an attribute: `workers = N`, `crate = path`.
+//!
+//! Reading never stops at the first mistake inside an option: all are collected, so that the
+//! compiler shows them together. The options that were right are kept, and the expansion goes on
+//! with them. That avoids the follow-up errors of a function that is missing altogether.
+#![forbid(unsafe_code)]
+
+use proc_macro2::{Ident, TokenStream};
+use syn::ext::IdentExt as _;
+use syn::parse::{ParseStream, Parser as _};
+use syn::spanned::Spanned as _;
+use syn::{Expr, Lit, Path, Token, UnOp};
+
+/// The options of one attribute, as far as they were given.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// `workers = N`, checked as far as it can be: never a literal below one.
+    pub(crate) workers: Option<Expr>,
+    /// `crate = path`.
+    pub(crate) krate: Option<Path>,
+}
+
+impl Options {
+    /// Reads the tokens between the brackets of `#[heist::<attribute>(..)]`.
+    ///
+    /// The second value holds every mistake, combined.
+    pub(crate) fn read(tokens: TokenStream) -> (Options, Option<syn::Error>) {
+        let mut options = Options::default();
+        let mut mistakes = Mistakes::default();
+        let parsed =
+            (|input: ParseStream<'_>| options.read_list(input, &mut mistakes)).parse2(tokens);
+        if let Err(error) = parsed {
+            mistakes.add(error);
+        }
+        (options, mistakes.0)
+    }
+
+    /// Reads `name = value, ..`; an error is one of syntax, after which nothing more can be read.
+    fn read_list(&mut self, input: ParseStream<'_>, mistakes: &mut Mistakes) -> syn::Result<()> {
+        while !input.is_empty() {
+            // `crate` is a keyword, so any identifier must do.
+            let name = Ident::parse_any(input)?;
+            input.parse::<Token![=]>().map_err(|error| {
+                let message = format!("expected a value: `{name} = ..`");
+                syn::Error::new(
+                    if input.is_empty() {
+                        name.span()
+                    } else {
+                        error.span()
+                    },
+                    message,
+                )
+            })?;
+            if let Err(error) = self.read_value(&name, input)? {
+                mistakes.add(error);
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the value of `name`.
+    ///
+    /// The outer error is one of syntax; the inner one is a value that was read and is refused.
+    fn read_value(&mut self, name: &Ident, input: ParseStream<'_>) -> syn::Result<syn::Result<()>> {
+        match name.to_string().as_str() {
+            "workers" => {
+                let value: Expr = input.parse()?;
+                Ok(check_workers(&value).and_then(|()| store(&mut self.workers, value, name)))
+            }
+            "crate" => {
+                let value = input.call(Path::parse_mod_style)?;
+                Ok(store(&mut self.krate, value, name))
+            }
+            _ => {
+                input.parse::<Expr>()?;
+                let message = format!(
+                    "unknown option `{name}`; the options are `workers = N` and `crate = path`"
+                );
+                Ok(Err(syn::Error::new(name.span(), message)))
+            }
+        }
+    }
+}
+
+/// Keeps `value`, or refuses it when the option was given before.
+fn store<T>(place: &mut Option<T>, value: T, name: &Ident) -> syn::Result<()> {
+    if place.is_some() {
+        return Err(syn::Error::new(
+            name.span(),
+            format!("the option `{name}` is given twice"),
+        ));
+    }
+    *place = Some(value);
+    Ok(())
+}
+
+/// Refuses a literal that cannot be a number of workers. Other expressions are for the compiler and
+/// the builder to check.
+fn check_workers(value: &Expr) -> syn::Result<()> {
+    let complaint = match value {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(number) => match number.base10_parse::<usize>() {
+                Ok(0) => "a runtime needs at least one worker: `workers = 1` or more",
+                Ok(_) => return Ok(()),
+                Err(_) => "the number of workers must fit in `usize`",
+            },
+            _ => "the number of workers must be a whole number: `workers = 2`",
+        },
+        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => {
+            "a runtime needs at least one worker: `workers = 1` or more"
+        }
+        _ => return Ok(()),
+    };
+    Err(syn::Error::new(value.span(), complaint))
+}
+
+/// Mistakes found so far, as one error that shows them all.
+#[derive(Default)]
+struct Mistakes(Option<syn::Error>);
+
+impl Mistakes {
+    fn add(&mut self, error: syn::Error) {
+        match &mut self.0 {
+            Some(all) => all.combine(error),
+            None => self.0 = Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::ToTokens as _;
+
+    fn read(text: &str) -> (Options, Vec<(String, usize)>) {
+        let (options, error) =
+            Options::read(text.parse().expect("the test's own tokens are well formed"));
+        let mistakes = error.into_iter().flatten();
+        (
+            options,
+            mistakes
+                .map(|one| (one.to_string(), one.span().start().column))
+                .collect(),
+        )
+    }
+
+    /// The only mistake in `text`: its message, and the column that it points at.
+    fn mistake(text: &str) -> (String, usize) {
+        let (_, mut mistakes) = read(text);
+        assert_eq!(
+            mistakes.len(),
+            1,
+            "one mistake in {text:?}, found {mistakes:?}"
+        );
+        mistakes.remove(0)
+    }
+
+    #[test]
+    fn no_options_are_fine() {
+        let (options, mistakes) = read("");
+        assert!(options.workers.is_none() && options.krate.is_none());
+        assert_eq!(mistakes, []);
+    }
+
+    #[test]
+    fn both_options_are_read_in_any_order_and_a_last_comma_is_allowed() {
+        for text in ["workers = 3, crate = a::b", "crate = a::b, workers = 3,"] {
+            let (options, mistakes) = read(text);
+            assert_eq!(mistakes, [], "{text}");
+            assert_eq!(
+                options
+                    .workers
+                    .expect("workers")
+                    .to_token_stream()
+                    .to_string(),
+                "3"
+            );
+            assert_eq!(
+                options.krate.expect("crate").to_token_stream().to_string(),
+                "a :: b"
+            );
+        }
+    }
+
+    #[test]
+    fn workers_may_be_a_constant_or_an_expression() {
+        for text in [
+            "workers = WORKERS",
+            "workers = limits::WORKERS",
+            "workers = 2 * CORES",
+            "workers = 0x10",
+            "workers = 4usize",
+        ] {
+            let (options, mistakes) = read(text);
+            assert_eq!(mistakes, [], "{text}");
+            assert!(options.workers.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn zero_workers_are_refused_at_the_number() {
+        for (text, column) in [
+            ("workers = 0", 10),
+            ("workers = 0x0", 10),
+            ("workers = 0usize", 10),
+            ("crate = x, workers=00", 19),
+        ] {
+            let (message, at) = mistake(text);
+            assert!(message.contains("at least one worker"), "{text}: {message}");
+            assert_eq!(at, column, "{text}");
+        }
+        assert!(mistake("workers = -1").0.contains("at least one worker"));
+    }
+
+    #[test]
+    fn workers_that_are_no_number_are_refused() {
+        for text in [
+            "workers = \"2\"",
+            "workers = 2.5",
+            "workers = true",
+            "workers = 'x'",
+        ] {
+            let (message, at) = mistake(text);
+            assert!(message.contains("whole number"), "{text}: {message}");
+            assert_eq!(at, 10, "{text}");
+        }
+        let (message, _) = mistake("workers = 99999999999999999999999999");
+        assert!(message.contains("fit in `usize`"), "{message}");
+    }
+
+    #[test]
+    fn a_refused_value_is_not_kept() {
+        assert!(read("workers = 0").0.workers.is_none());
+    }
+
+    #[test]
+    fn an_unknown_option_is_named_with_those_that_exist() {
+        let (message, at) = mistake("workers = 2, flavor = \"x\"");
+        assert!(message.contains("unknown option `flavor`"), "{message}");
+        assert!(
+            message.contains("workers = N") && message.contains("crate = path"),
+            "{message}"
+        );
+        assert_eq!(at, 13);
+    }
+
+    #[test]
+    fn an_option_given_twice_is_refused_at_the_second() {
+        assert_eq!(
+            mistake("workers = 2, workers = 3"),
+            ("the option `workers` is given twice".to_owned(), 13)
+        );
+        assert_eq!(
+            mistake("crate = a, crate = b"),
+            ("the option `crate` is given twice".to_owned(), 11)
+        );
+    }
+
+    #[test]
+    fn an_option_without_a_value_says_what_is_missing() {
+        assert_eq!(
+            mistake("workers"),
+            ("expected a value: `workers = ..`".to_owned(), 0)
+        );
+        assert_eq!(
+            mistake("workers(2)"),
+            ("expected a value: `workers = ..`".to_owned(), 7)
+        );
+    }
+
+    #[test]
+    fn tokens_that_are_no_list_are_refused() {
+        assert_eq!(read("4").1.len(), 1);
+        assert_eq!(read("workers = 2 crate = x").1.len(), 1);
+        assert_eq!(read("crate = 4").1.len(), 1);
+    }
+
+    #[test]
+    fn all_mistakes_are_shown_at_once_and_the_good_options_are_kept() {
+        let (options, mistakes) = read("workers = 0, speed = 3, crate = kept");
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert_eq!(
+            options.krate.expect("crate").to_token_stream().to_string(),
+            "kept"
+        );
+    }
+}

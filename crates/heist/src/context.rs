@@ -1,0 +1,30 @@
+//! How leaf futures find the driver and the budget of the runtime they are polled in.
+
+#![forbid(unsafe_code)]
+
+use crate::seam::Real;
+use heist_io::Driver;
+use std::io;
+use std::sync::Arc;
+
+pub(crate) use heist_core::{Charge, poll_proceed as poll_budget};
+
+/// The driver of this thread's runtime, and the shard that a new source joins: the lowest one that
+/// somebody works on, so that sockets gather.
+pub(crate) fn driver() -> io::Result<(Arc<Driver>, usize)> {
+    let shard = heist_core::source_shard()?;
+    Ok((real_driver()?, shard))
+}
+
+/// The driver of this thread's runtime, and the shard that a new timer joins: the worker's own,
+/// whose owner arms it without a system call.
+pub(crate) fn timer_driver() -> io::Result<(Arc<Driver>, usize)> {
+    let shard = heist_core::timer_shard()?;
+    Ok((real_driver()?, shard))
+}
+
+fn real_driver() -> io::Result<Arc<Driver>> {
+    heist_core::with_seam(|seam| Some(seam.as_any().downcast_ref::<Real>()?.driver().clone()))
+        .flatten()
+        .ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))
+}

@@ -1,0 +1,346 @@
+//! A reference to a runtime, and the functions that use the one of this thread.
+
+#![forbid(unsafe_code)]
+
+use crate::run::check_nested;
+use crate::{JoinError, JoinHandle, RunError};
+use heist_core::{NotLocal, Spawn};
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::panic::Location;
+
+/// A reference to a runtime: cheap to clone, usable from any thread, and safe to use after the
+/// runtime has ended.
+///
+/// ```
+/// let mut runtime = heist::Runtime::new()?;
+/// let handle = runtime.handle();
+/// let thread = std::thread::spawn(move || handle.block_on(async { 7 }));
+/// assert_eq!(thread.join().unwrap(), 7);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Handle {
+    core: heist_core::Handle,
+}
+
+impl Handle {
+    pub(crate) fn from_core(core: heist_core::Handle) -> Handle {
+        Handle { core }
+    }
+
+    /// The runtime of this thread.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let handle = heist::Handle::current();
+    ///     assert!(!handle.is_closed());
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Where there is none. [`Handle::try_current`] does not.
+    #[track_caller]
+    pub fn current() -> Handle {
+        Handle::try_current().unwrap_or_else(|| no_runtime("Handle::current"))
+    }
+
+    /// The runtime of this thread, if there is one.
+    ///
+    /// ```
+    /// assert!(heist::Handle::try_current().is_none());
+    /// heist::run(async { assert!(heist::Handle::try_current().is_some()) });
+    /// ```
+    pub fn try_current() -> Option<Handle> {
+        heist_core::Handle::try_current().map(Handle::from_core)
+    }
+
+    /// Spawns a task on the runtime, from any thread, before, between and during its runs.
+    ///
+    /// If the runtime is closed, or has no thread and can start none, the future is dropped in the
+    /// call and the handle resolves to a [`JoinError`] with `is_closed()`.
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let task = handle.spawn(async { 1 });
+    /// assert_eq!(handle.block_on(task).unwrap(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.core.spawn(Spawn::at(Location::caller()), future)
+    }
+
+    /// Like [`Handle::spawn`], but gives the future back if the runtime does not take it.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// runtime.close();
+    /// let refused = handle.try_spawn(async { 1 }).unwrap_err();
+    /// assert!(refused.error.is_closed());
+    /// assert_eq!(heist::run(refused.future), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future and the reason.
+    #[track_caller]
+    pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.core
+            .try_spawn(Spawn::at(Location::caller()), future)
+            .map_err(|(future, error)| SpawnError { future, error })
+    }
+
+    /// Runs a closure on the runtime's blocking pool; see [`spawn_blocking`].
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let sum = handle.spawn_blocking(|| (1..=10).sum::<u32>());
+    /// assert_eq!(handle.block_on(sum).unwrap(), 55);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, call: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.core.spawn_blocking(Spawn::at(Location::caller()), call)
+    }
+
+    /// Polls a future on this thread, inside the runtime, while the runtime's threads run its
+    /// tasks. The future need not be `Send`.
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::new()?;
+    /// let answer = runtime.handle().block_on(async { heist::spawn(async { 42 }).await.unwrap() });
+    /// assert_eq!(answer, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With the message of [`RunError`] where [`Handle::try_block_on`] would answer it. A panic of
+    /// the future goes on.
+    #[track_caller]
+    pub fn block_on<M: IntoFuture>(&self, future: M) -> M::Output {
+        match self.try_block_on(future) {
+            Ok(output) => output,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Like [`Handle::block_on`], with an error instead of a panic.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let nested = heist::Handle::current().try_block_on(async {});
+    ///     assert!(matches!(nested, Err(heist::RunError::Nested { .. })));
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] on a closed one,
+    /// [`RunError::Start`] if the runtime has no thread and can start none.
+    #[track_caller]
+    pub fn try_block_on<M: IntoFuture>(&self, future: M) -> Result<M::Output, RunError> {
+        let site = Location::caller();
+        check_nested("Handle::block_on")?;
+        if self.is_closed() {
+            return Err(RunError::Closed);
+        }
+        self.core.block_on(site, future.into_future()).map_err(RunError::Start)
+    }
+
+    /// Whether the runtime has ended, or is ending.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// assert!(!handle.is_closed());
+    /// runtime.close();
+    /// assert!(handle.is_closed());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
+    #[cfg_attr(not(feature = "futures-task"), expect(dead_code, reason = "used by an adapter"))]
+    pub(crate) fn is_same(&self, other: &Handle) -> bool {
+        self.core.is_same(&other.core)
+    }
+
+    pub(crate) fn live_tasks(&self) -> usize {
+        self.core.live_tasks()
+    }
+}
+
+/// A future that no runtime took, and why.
+pub struct SpawnError<F> {
+    /// The future, as it was.
+    pub future: F,
+    /// Why.
+    pub error: JoinError,
+}
+
+impl<F> fmt::Debug for SpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for SpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<F> std::error::Error for SpawnError<F> {}
+
+/// Spawns a task on the runtime of this thread.
+///
+/// The task starts by itself, whether or not the handle is awaited. On a runtime that is ending the
+/// future is dropped in the call, and the handle resolves to a [`JoinError`] with `is_closed()`.
+///
+/// ```
+/// heist::run(async {
+///     let task = heist::spawn(async { "done" });
+///     assert_eq!(task.await.unwrap(), "done");
+/// });
+/// ```
+///
+/// # Panics
+///
+/// Where there is no runtime: outside of `run`, on a thread that the program made itself. Use
+/// [`Handle::spawn`] there.
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    spawn_at(Spawn::at(Location::caller()), future)
+}
+
+#[track_caller]
+pub(crate) fn spawn_at<F>(spawn: Spawn, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    match heist_core::spawn(spawn, future) {
+        Ok(handle) => handle,
+        Err(future) => {
+            drop(future);
+            no_runtime("spawn")
+        }
+    }
+}
+
+/// Spawns a task that stays on this thread, and so need not be `Send`.
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// heist::run(async {
+///     let shared = Rc::new(5);
+///     let task = heist::spawn_local({
+///         let shared = shared.clone();
+///         async move { *shared }
+///     });
+///     assert_eq!(task.await.unwrap(), 5);
+/// });
+/// ```
+///
+/// The task ends with the `run` it was spawned in.
+///
+/// # Panics
+///
+/// Where there is no thread it could stay on: outside of `run`, and inside a task spawned with
+/// [`spawn`], which may move from thread to thread.
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    spawn_local_at(Spawn::at(Location::caller()), future)
+}
+
+#[track_caller]
+pub(crate) fn spawn_local_at<F>(spawn: Spawn, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match heist_core::spawn_local(spawn, future) {
+        Ok(handle) => handle,
+        Err(NotLocal::NoRuntime) => no_runtime("spawn_local"),
+        Err(NotLocal::NotPinned) => panic!(
+            "heist: `spawn_local` was called where a local task cannot stay: it works in the main \
+             future of `run` and in local tasks; a task that may move between threads uses `spawn`"
+        ),
+    }
+}
+
+/// Runs a closure that blocks on a thread of the blocking pool.
+///
+/// A closure that has begun cannot be interrupted: the end of the runtime waits for it, up to
+/// `blocking_grace`.
+///
+/// ```
+/// heist::run(async {
+///     let text = heist::spawn_blocking(|| std::fs::read_to_string("/etc/hostname"));
+///     let _name = text.await.unwrap();
+/// });
+/// ```
+///
+/// # Panics
+///
+/// Where there is no runtime. Use [`Handle::spawn_blocking`] there.
+#[track_caller]
+pub fn spawn_blocking<F, T>(call: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_blocking_at(Spawn::at(Location::caller()), call)
+}
+
+#[track_caller]
+pub(crate) fn spawn_blocking_at<F, T>(spawn: Spawn, call: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match heist_core::Handle::try_current() {
+        Some(handle) => handle.spawn_blocking(spawn, call),
+        None => {
+            drop(call);
+            no_runtime("spawn_blocking")
+        }
+    }
+}
+
+#[track_caller]
+fn no_runtime(call: &str) -> ! {
+    panic!(
+        "heist: `{call}` was called on a thread that is inside no runtime. Call it inside \
+         `heist::run(async {{ .. }})`, or use a `Handle` of a runtime"
+    )
+}

@@ -1,0 +1,154 @@
+//! What to do when `accept` fails.
+//!
+//! | error | meaning | answer |
+//! |---|---|---|
+//! | `WouldBlock` | the queue is empty | wait for the next event |
+//! | no descriptors, no memory | stays until someone closes something | pause, doubling, then again |
+//! | aborted, reset, network errors | one connection died in the queue | take the next one |
+//! | anything else | the listener is broken | the caller's |
+//!
+//! A shortage is not the caller's error: a server that got it would either stop, or try again at
+//! once and use up a processor, since the listener stays readable. The pause is in the accepting
+//! future (or, for `poll_accept`, in the listener), and starts anew with each connection.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use heist_io::Direction;
+use parking_lot::Mutex;
+use socket2::{SockAddr, Socket};
+
+use super::pause::{Pace, Pause};
+use crate::io::Registered;
+use crate::io::sys::{self, AsIo};
+
+/// The first pause is about what it takes other connections to end; a server that stays out of
+/// descriptors is looked at once a second.
+const SHORTAGE: Pace = Pace {
+    first: Duration::from_millis(5),
+    longest: Duration::from_secs(1),
+};
+
+/// What an error of `accept` asks for.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Trouble {
+    /// The caller gets it.
+    Fatal,
+    /// Take the next connection at once.
+    NextConnection,
+    /// Try again after a pause.
+    Shortage,
+}
+
+pub(super) fn classify(e: &io::Error) -> Trouble {
+    if sys::out_of_resources(e) {
+        Trouble::Shortage
+    } else if sys::lost_connection(e) {
+        Trouble::NextConnection
+    } else {
+        Trouble::Fatal
+    }
+}
+
+/// Takes the next connection of `listener`, beside any number of others.
+///
+/// The budget pays for every attempt, so a flood of dead connections cannot hold the worker.
+pub(super) async fn accept<T: AsIo>(listener: &Registered<T>) -> io::Result<(Socket, SockAddr)> {
+    let mut pause = None;
+    loop {
+        match listener.op(Direction::Read, sys::accept).await {
+            Ok(connection) => return Ok(connection),
+            Err(e) => match classify(&e) {
+                Trouble::Fatal => return Err(e),
+                Trouble::NextConnection => {}
+                Trouble::Shortage => {
+                    let pause = Pause::next(&mut pause, listener.driver(), &SHORTAGE);
+                    pause.over().await?;
+                }
+            },
+        }
+    }
+}
+
+/// The pause of those who accept by polling, kept by their listener.
+#[derive(Debug, Default)]
+pub(super) struct SharedPause {
+    /// Taken out while it is polled, since that may clone and drop wakers, which are users' code.
+    /// A second acceptor that finds it gone meanwhile makes one attempt more, and starts a pause
+    /// of its own if need be.
+    pause: Mutex<Option<Pause>>,
+}
+
+/// Takes the next connection of `listener`, waiting in its one waker slot.
+pub(super) fn poll_accept<T: AsIo>(
+    listener: &Registered<T>,
+    shared: &SharedPause,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(Socket, SockAddr)>> {
+    loop {
+        let mut pause = shared.pause.lock().take();
+        if let Some(waiting) = &mut pause {
+            let over = waiting.poll_over(cx);
+            if over.is_pending() {
+                let left = std::mem::replace(&mut *shared.pause.lock(), pause);
+                drop(left);
+                return Poll::Pending;
+            }
+            ready!(over)?;
+        }
+        match ready!(listener.poll_op(Direction::Read, cx, sys::accept)) {
+            Ok(connection) => return Poll::Ready(Ok(connection)),
+            Err(e) => match classify(&e) {
+                Trouble::Fatal => return Poll::Ready(Err(e)),
+                Trouble::NextConnection => {}
+                Trouble::Shortage => {
+                    Pause::next(&mut pause, listener.driver(), &SHORTAGE);
+                    let left = std::mem::replace(&mut *shared.pause.lock(), pause);
+                    drop(left);
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_listener_is_the_callers_business() {
+        let invalid = io::Error::from(io::ErrorKind::InvalidInput);
+        assert_eq!(classify(&invalid), Trouble::Fatal);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn every_shortage_asks_for_a_pause() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            let e = io::Error::from_raw_os_error(code);
+            assert_eq!(classify(&e), Trouble::Shortage, "{e}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn errors_of_one_connection_leave_the_listener_alone() {
+        for code in [
+            libc::ECONNABORTED,
+            libc::ENETDOWN,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::EPROTO,
+            libc::ENOPROTOOPT,
+            libc::EHOSTDOWN,
+            libc::ENONET,
+        ] {
+            let e = io::Error::from_raw_os_error(code);
+            assert_eq!(classify(&e), Trouble::NextConnection, "{e}");
+        }
+    }
+}

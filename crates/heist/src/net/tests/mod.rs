@@ -1,0 +1,5 @@
+mod names;
+mod tcp;
+mod udp;
+#[cfg(unix)]
+mod unix;

@@ -1,0 +1,123 @@
+//! `run` and `try_run`: the loop's whole life in one call, and the guard against nested calls.
+
+#![forbid(unsafe_code)]
+
+use crate::{Runtime, ShutdownReport};
+use heist_core::Role;
+use std::fmt;
+use std::future::IntoFuture;
+use std::io;
+use std::panic::{Location, resume_unwind};
+
+/// Runs `main` to its end on a runtime of its own, and ends that runtime.
+///
+/// The calling thread is worker 0: `main` runs on it, so it need not be `Send` nor `'static`. When
+/// `run` returns, every task has ended, every future has been dropped, every thread has been joined
+/// and every file descriptor of the runtime is closed.
+///
+/// A program calls `run` once, from `fn main`. Inside it, futures are awaited; `run` is not called
+/// again.
+///
+/// ```
+/// let answer = heist::run(async {
+///     let task = heist::spawn(async { 40 });
+///     task.await.unwrap() + 2
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+///
+/// # Panics
+///
+/// With the message of [`RunError`] where [`try_run`] would answer it. If `main` panics, the
+/// runtime is ended first and then the panic goes on.
+#[track_caller]
+pub fn run<M: IntoFuture>(main: M) -> M::Output {
+    match try_run(main) {
+        Ok(output) => output,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Like [`run`], with an error instead of a panic where the loop cannot be entered.
+///
+/// ```
+/// heist::run(async {
+///     let nested = heist::try_run(async { 1 });
+///     assert!(matches!(nested, Err(heist::RunError::Nested { .. })));
+/// });
+/// ```
+///
+/// # Errors
+///
+/// [`RunError::Nested`] inside a running runtime; `main` is dropped without having been polled.
+///
+/// # Panics
+///
+/// A panic of `main` goes on after the runtime has ended.
+#[track_caller]
+pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
+    let site = Location::caller();
+    check_nested("run")?;
+    let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
+    runtime.run_and_close(site, main).0
+}
+
+/// Why a loop was not run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The thread is inside a running runtime already.
+    Nested {
+        /// What was called: `"run"`, `"block_on"`, …
+        call: &'static str,
+        /// Where the outer runtime was entered.
+        entered_at: &'static Location<'static>,
+    },
+    /// The runtime is closed.
+    Closed,
+    /// The runtime could not be started.
+    Start(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Nested { call, entered_at } => write!(
+                f,
+                "heist: `{call}` was called from inside a running runtime (entered at \
+                 {entered_at}). A runtime is never entered twice: write `.await` after the future \
+                 instead, or call it from a `spawn_blocking` closure"
+            ),
+            RunError::Closed => f.write_str("heist: the runtime is closed"),
+            RunError::Start(error) => write!(f, "heist: the runtime could not be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::Start(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses to enter a runtime where one is running. A blocking closure may: its thread runs no
+/// tasks, so nothing waits for it.
+pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
+    match heist_core::entered() {
+        Some(outer) if outer.role != Role::Blocking => {
+            Err(RunError::Nested { call, entered_at: outer.site })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets a panic of `main` go on.
+pub(crate) fn unwrap_outcome<T>(outcome: heist_core::Outcome<T>) -> T {
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// What `run_and_close` gives: the output of `main`, and what the end found.
+pub(crate) type Ended<T> = (Result<T, RunError>, ShutdownReport);

@@ -1,0 +1,151 @@
+//! A loop that outlives one call.
+
+#![forbid(unsafe_code)]
+
+use crate::run::{Ended, check_nested, unwrap_outcome};
+use crate::{Builder, Handle, RunError, ShutdownReport};
+use std::future::IntoFuture;
+use std::io;
+use std::panic::Location;
+
+/// A loop that can be run several times: for tests and for services with phases.
+///
+/// It is lazy: a runtime that was only made has no thread and no file descriptor. Send tasks that
+/// one `run` leaves go on, on threads of the runtime, until they end or the runtime is closed.
+///
+/// ```
+/// let mut runtime = heist::Runtime::new()?;
+/// let task = runtime.run(async { heist::spawn(async { 6 * 7 }) });
+/// let answer = runtime.run(task).unwrap();
+/// assert_eq!(answer, 42);
+/// let report = runtime.close();
+/// assert!(report.is_clean());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Dropping
+///
+/// Dropping a runtime closes it, anywhere. In async code, where waiting would block a worker, one
+/// of its own threads ends the loop instead; the `run` around it waits for that.
+#[derive(Debug)]
+pub struct Runtime {
+    core: heist_core::Runtime,
+}
+
+impl Runtime {
+    /// A runtime with the default configuration.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// assert_eq!(runtime.run(async { 1 + 1 }), 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// None with the default configuration; see [`Builder::build`].
+    #[track_caller]
+    pub fn new() -> io::Result<Runtime> {
+        Runtime::builder().build()
+    }
+
+    /// Starts to configure a runtime.
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::builder().workers(2).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn from_core(core: heist_core::Runtime) -> Runtime {
+        Runtime { core }
+    }
+
+    /// Runs `main` to its end on this thread.
+    ///
+    /// When `main` ends, the local tasks it left are dropped; Send tasks go on.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// assert_eq!(runtime.run(async { "once" }), "once");
+    /// assert_eq!(runtime.run(async { "again" }), "again");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With the message of [`RunError`] where [`Runtime::try_run`] would answer it. A panic of
+    /// `main` goes on after its run has ended; the runtime can be run again.
+    #[track_caller]
+    pub fn run<M: IntoFuture>(&mut self, main: M) -> M::Output {
+        match self.try_run(main) {
+            Ok(output) => output,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Like [`Runtime::run`], with an error instead of a panic.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// runtime.close();
+    /// assert!(matches!(runtime.try_run(async {}), Err(heist::RunError::Closed)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
+    /// [`Runtime::close`]. `main` is dropped without having been polled.
+    #[track_caller]
+    pub fn try_run<M: IntoFuture>(&mut self, main: M) -> Result<M::Output, RunError> {
+        let site = Location::caller();
+        check_nested("Runtime::run")?;
+        if self.core.is_closed() {
+            return Err(RunError::Closed);
+        }
+        Ok(unwrap_outcome(self.core.run(site, main.into_future())))
+    }
+
+    /// Runs `main`, then ends the loop on this thread, whatever `main` does.
+    pub(crate) fn run_and_close<M: IntoFuture>(
+        self,
+        site: &'static Location<'static>,
+        main: M,
+    ) -> Ended<M::Output> {
+        let (outcome, report) = self.core.run_and_close(site, main.into_future());
+        (Ok(unwrap_outcome(outcome)), report)
+    }
+
+    /// A handle for other threads.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let task = handle.spawn(async { 5 });
+    /// assert_eq!(runtime.run(task).unwrap(), 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle::from_core(self.core.handle())
+    }
+
+    /// Ends the loop: refuses spawns, cancels every task and waits until its future is dropped,
+    /// waits for blocking closures, joins every thread, closes every file descriptor.
+    ///
+    /// Calling it again gives the same report. In async code it returns at once with an empty
+    /// report, and one of the runtime's own threads ends the loop.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::new()?;
+    /// runtime.run(async { drop(heist::spawn(std::future::pending::<()>())) });
+    /// assert_eq!(runtime.close().cancelled, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn close(&mut self) -> ShutdownReport {
+        self.core.close(Location::caller())
+    }
+}

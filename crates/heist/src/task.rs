@@ -1,0 +1,126 @@
+//! More about tasks: names, identities, and what a task knows of itself.
+
+#![forbid(unsafe_code)]
+
+use crate::handle::{spawn_at, spawn_blocking_at, spawn_local_at};
+use heist_core::Spawn;
+use std::future::Future;
+use std::panic::Location;
+
+pub use heist_core::{AbortHandle, Id, JoinError, JoinHandle, Label, YieldNow};
+
+/// Says more of a task before it is spawned.
+///
+/// ```
+/// heist::run(async {
+///     let task = heist::task::Builder::new()
+///         .name("answer")
+///         .spawn(async { heist::task::name() });
+///     assert_eq!(task.name(), Some("answer"));
+///     assert_eq!(task.await.unwrap().as_deref(), Some("answer"));
+/// });
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until one of its `spawn` methods"]
+pub struct Builder {
+    name: Option<Box<str>>,
+}
+
+impl Builder {
+    /// Says nothing yet.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The task's name, for errors and reports.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Like [`heist::spawn`](crate::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As `spawn` does.
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        spawn_at(self.at(Location::caller()), future)
+    }
+
+    /// Like [`heist::spawn_local`](crate::spawn_local).
+    ///
+    /// # Panics
+    ///
+    /// As `spawn_local` does.
+    #[track_caller]
+    pub fn spawn_local<F>(self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        spawn_local_at(self.at(Location::caller()), future)
+    }
+
+    /// Like [`heist::spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// # Panics
+    ///
+    /// As `spawn_blocking` does.
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(self, call: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_blocking_at(self.at(Location::caller()), call)
+    }
+
+    fn at(self, site: &'static Location<'static>) -> Spawn {
+        let mut spawn = Spawn::at(site);
+        spawn.name = self.name;
+        spawn
+    }
+}
+
+/// The identity of the task that is being polled on this thread.
+///
+/// ```
+/// heist::run(async {
+///     let task = heist::spawn(async { heist::task::id() });
+///     let id = task.id();
+///     assert_eq!(task.await.unwrap(), id);
+/// });
+/// ```
+///
+/// # Panics
+///
+/// Outside of a task; the main future of `run` is none.
+#[track_caller]
+pub fn id() -> Id {
+    try_id().unwrap_or_else(|| {
+        panic!("heist: `task::id` was called outside of a task; the main future is none")
+    })
+}
+
+/// The identity of the task that is being polled on this thread, if there is one.
+///
+/// ```
+/// assert_eq!(heist::task::try_id(), None);
+/// ```
+pub fn try_id() -> Option<Id> {
+    heist_core::task_id()
+}
+
+/// The name of the task that is being polled on this thread, if it has one.
+///
+/// ```
+/// assert_eq!(heist::task::name(), None);
+/// ```
+pub fn name() -> Option<String> {
+    heist_core::task_name()
+}
