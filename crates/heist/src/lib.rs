@@ -59,6 +59,7 @@ pub mod io;
 pub mod net;
 mod run;
 mod runtime;
+mod scope;
 mod seam;
 pub mod task;
 pub mod time;
@@ -71,6 +72,7 @@ pub use heist_core::{
 pub use heist_macros::{main, test};
 pub use run::{RunError, run, try_run};
 pub use runtime::Runtime;
+pub use scope::{Scope, ScopedHandle, scope};
 pub use time::{interval, sleep, sleep_until, timeout, timeout_at};
 
 #[doc(hidden)]

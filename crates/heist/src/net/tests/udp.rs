@@ -3,8 +3,6 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::pin;
-use std::task::Poll;
 
 use crate::io::testing::{assert_closed, both, now, run, within};
 use crate::net::UdpSocket;
@@ -91,9 +89,9 @@ fn a_refusal_is_reported_once() {
         let mut buf = [0; 4];
         let e = a.recv(&mut buf).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
-        let mut next = pin!(a.recv(&mut buf));
+        let mut next = std::pin::pin!(a.recv(&mut buf));
         for _ in 0..3 {
-            let polled = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            let polled = poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx))).await;
             assert!(polled.is_pending());
         }
     });

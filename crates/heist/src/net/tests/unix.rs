@@ -2,11 +2,8 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
 
 use crate::io::testing::{assert_closed, both, now, run, within};
 use crate::net::unix::{UnixDatagram, UnixListener, UnixStream};
@@ -82,10 +79,10 @@ fn a_full_queue_makes_connect_wait() {
             .bind(&socket2::SockAddr::unix(&place.0).unwrap())
             .unwrap();
         socket.listen(0).unwrap();
-        let listener = UnixListener::try_from(OwnedFd::from(socket)).unwrap();
+        let listener = UnixListener::try_from(std::os::fd::OwnedFd::from(socket)).unwrap();
         let _first = UnixStream::connect(&place.0).await.unwrap();
-        let mut second = pin!(UnixStream::connect(&place.0));
-        let polled = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx))).await;
+        let mut second = std::pin::pin!(UnixStream::connect(&place.0));
+        let polled = poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         let (second, accepted) = both(second, listener.accept()).await;
         second.unwrap();
@@ -186,8 +183,8 @@ fn a_datagram_finds_room_without_an_event() {
         let server = UnixDatagram::bind(&place.0).unwrap();
         let client = UnixDatagram::unbound().unwrap();
         while client.try_send_to(b"x", &place.0).is_ok() {}
-        let mut last = pin!(client.send_to(b"last", &place.0));
-        let polled = poll_fn(|cx| Poll::Ready(last.as_mut().poll(cx))).await;
+        let mut last = std::pin::pin!(client.send_to(b"last", &place.0));
+        let polled = poll_fn(|cx| std::task::Poll::Ready(last.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         let (sent, received) = both(last, server.recv(&mut [0; 16])).await;
         assert_eq!((sent.unwrap(), received.unwrap()), (4, 1));
