@@ -18,7 +18,9 @@
 
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
-use crate::task::{Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, create};
+use crate::task::{
+    Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, create,
+};
 use crate::threads::Purpose;
 use crate::worker;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -66,7 +68,11 @@ impl<F: FnOnce() -> T, T> Future for Call<F> {
 
 impl Pool {
     pub(crate) fn new() -> Pool {
-        Pool { tasks: TaskList::new(), state: Mutex::default(), work: Condvar::new() }
+        Pool {
+            tasks: TaskList::new(),
+            state: Mutex::default(),
+            work: Condvar::new(),
+        }
     }
 
     /// Queues a closure.
@@ -97,7 +103,6 @@ impl Pool {
     }
 
     fn push(&self, shared: &Shared, task: Runnable) {
-        let id = task.header().id();
         let mut state = self.state.lock();
         if state.closed {
             // The list was open a moment ago: the end of the loop has just come by here, and
@@ -114,28 +119,38 @@ impl Pool {
             state.threads += 1;
             drop(state);
             if let Err(error) = self.start(shared) {
-                self.not_started(shared, id, error);
+                self.not_started(shared, &error);
             }
         }
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
-        let me = shared.me.upgrade().ok_or_else(|| io::Error::other("the runtime is gone"))?;
-        shared.threads.start(shared, Purpose::Blocking, move || thread(&me))
+        let me = shared
+            .me
+            .upgrade()
+            .ok_or_else(|| io::Error::other("the runtime is gone"))?;
+        shared
+            .threads
+            .start(shared, Purpose::Blocking, move || thread(&me))
     }
 
-    /// A thread could not be had. If there are others, they get to the closure; if there is none,
-    /// the closure's handle says so.
-    fn not_started(&self, shared: &Shared, id: crate::task::Id, error: io::Error) {
-        let mut state = self.state.lock();
-        state.threads -= 1;
-        if state.threads > 0 {
-            return;
-        }
-        let at = state.queue.iter().position(|task| task.header().id() == id);
-        let task = at.and_then(|at| state.queue.remove(at));
-        drop(state);
-        if let Some(task) = task {
+    /// A thread could not be had. If there are others, or others are being started, they get to
+    /// the closure; if there is none, the handles of all that wait say so.
+    fn not_started(&self, shared: &Shared, error: &io::Error) {
+        let queue = {
+            let mut state = self.state.lock();
+            state.threads -= 1;
+            if state.threads > 0 {
+                return;
+            }
+            std::mem::take(&mut state.queue)
+        };
+        for task in queue {
+            // Errors of the operating system are cloned by their number.
+            let error = match error.raw_os_error() {
+                Some(number) => io::Error::from_raw_os_error(number),
+                None => io::Error::new(error.kind(), error.to_string()),
+            };
             end_unrun(shared, task, |label| JoinError::no_thread(label, error));
         }
     }
@@ -174,8 +189,10 @@ impl Pool {
     fn wait(&self, shared: &Shared, state: &mut MutexGuard<'_, State>) -> bool {
         state.idle += 1;
         loop {
-            let timed_out =
-                self.work.wait_for(state, shared.config.blocking_keep_alive).timed_out();
+            let timed_out = self
+                .work
+                .wait_for(state, shared.config.blocking_keep_alive)
+                .timed_out();
             if state.notified > 0 {
                 state.notified -= 1;
                 return true;
@@ -201,7 +218,9 @@ fn thread(shared: &Arc<Shared>) {
 
 /// Ends a closure that will not run.
 fn end_unrun(shared: &Shared, task: Runnable, why: impl FnOnce(&crate::task::Label) -> JoinError) {
-    let Some(shared) = shared.me.upgrade() else { return };
+    let Some(shared) = shared.me.upgrade() else {
+        return;
+    };
     let cx = Context::new(&shared, Role::Service, shared.site);
     let (Started::Poll(mut running) | Started::Drop(mut running)) = task.start();
     let error = why(&running.header().label());

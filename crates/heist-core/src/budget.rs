@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::BUDGET;
-use crate::context;
+use crate::context::{self, Role};
 use std::task::{Context, Poll};
 
 /// A unit taken from the budget. It goes back if the operation turns out to be pending.
@@ -36,12 +36,15 @@ impl Drop for Charge {
     }
 }
 
-/// Takes a unit, or answers pending after waking the task. Outside a runtime nothing is counted.
+/// Takes a unit, or answers pending after waking the task. Outside a runtime, and in a blocking
+/// closure, which holds nobody up, nothing is counted.
 pub fn poll_proceed(task: &mut Context<'_>) -> Poll<Charge> {
     let left = context::with(|cx| {
-        cx.map(|cx| {
+        cx.filter(|cx| cx.role != Role::Blocking).map(|cx| {
             let left = cx.budget.get();
-            cx.budget.set(left.saturating_sub(1));
+            // Refilled when it answers pending: an executor inside this very poll (`block_on` in a
+            // task) would otherwise ask for ever.
+            cx.budget.set(left.checked_sub(1).unwrap_or(BUDGET));
             left
         })
     });

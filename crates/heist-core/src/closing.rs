@@ -16,13 +16,15 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::MONITOR_INTERVAL;
+use crate::config::JOIN_GRACE;
 use crate::context::{self, Context, Role};
 use crate::hooks::Report;
 use crate::pinned::Pinned;
+use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::task::{JoinError, Label};
-use crate::worker::{Step, Worker};
+use crate::worker::{Ran, Step, Worker, run_task};
+use crossbeam_deque::Steal;
 use parking_lot::{Condvar, Mutex};
 use std::panic::Location;
 use std::sync::Arc;
@@ -66,7 +68,11 @@ impl std::fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "the loop ended within {:?}", self.took)?;
         writeln!(f, "  tasks cancelled:              {}", self.cancelled)?;
-        writeln!(f, "  blocking closures not begun:  {}", self.blocking_cancelled)?;
+        writeln!(
+            f,
+            "  blocking closures not begun:  {}",
+            self.blocking_cancelled
+        )?;
         write!(f, "  threads left behind:          {}", self.threads_left)?;
         for (what, labels) in [
             ("panicked unseen", &self.panicked),
@@ -103,8 +109,8 @@ struct Inner {
     panicked: Vec<Label>,
     /// Runtimes that were dropped inside tasks of this one and are ending.
     children: Vec<Arc<Shared>>,
-    /// All steps are done.
-    finished: bool,
+    /// Set when all steps are done.
+    report: Option<ShutdownReport>,
     /// The thread that closed the runtime although it is one of its own.
     closer: Option<JoinHandle<()>>,
     /// The present run's thread, and the slot it works on.
@@ -187,28 +193,35 @@ impl Closing {
         self.inner.lock().children.push(child);
     }
 
-    /// Waits for the end that somebody else brings about; false if it did not come in time.
-    fn wait_finished(&self, until: Instant) -> bool {
+    /// Waits for the end that somebody else brings about, and gives its report; `None` if it did not
+    /// come in time.
+    fn wait_finished(&self, until: Option<Instant>) -> Option<ShutdownReport> {
         let mut inner = self.inner.lock();
-        while !inner.finished {
-            if self.over.wait_until(&mut inner, until).timed_out() {
-                return inner.finished;
+        while inner.report.is_none() {
+            match until {
+                None => self.over.wait(&mut inner),
+                Some(until) if self.over.wait_until(&mut inner, until).timed_out() => break,
+                Some(_) => {}
             }
         }
+        let report = inner.report.clone()?;
         let closer = inner.closer.take();
         drop(inner);
         if let Some(closer) = closer {
             let _ = closer.join();
         }
-        true
+        Some(report)
     }
 }
 
 /// Ends the loop, from a thread that may block and is outside of it.
 pub(crate) fn close(shared: &Arc<Shared>, site: &'static Location<'static>) -> ShutdownReport {
+    if shared.closing.has_begun() {
+        return shared.closing.wait_finished(None).unwrap_or_default();
+    }
     let worker = (0..shared.slots.len()).find_map(|index| Worker::occupy(shared, index));
     if let Some(worker) = &worker {
-        shared.seam.attach(worker.index());
+        worker.arrive();
         worker.enter_loop();
     }
     let mut cx = Context::new(shared, Role::Worker, site);
@@ -223,11 +236,17 @@ pub(crate) fn close(shared: &Arc<Shared>, site: &'static Location<'static>) -> S
 
 /// Ends the loop, from a thread that must not block: has one of the runtime's own threads do it.
 /// A runtime that has none is ended at once, since nothing can be running in it.
-pub(crate) fn close_later(shared: &Arc<Shared>, cx: &Context<'_>, site: &'static Location<'static>) {
+pub(crate) fn close_later(
+    shared: &Arc<Shared>,
+    cx: &Context<'_>,
+    site: &'static Location<'static>,
+) {
     if shared.closing.has_begun() {
         return;
     }
-    if shared.threads.is_empty() {
+    // The monitor will do it, if no worker does. Without either, this thread must.
+    let _ = shared.monitor.start(shared);
+    if shared.threads.is_empty() || !(shared.monitor.is_started() || shared.threads.any_worker()) {
         close(shared, site);
         return;
     }
@@ -254,14 +273,20 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     let closing = &shared.closing;
     let began = Instant::now();
     // Ordering: AcqRel; the winner of this exchange is the only one who goes on.
-    if closing.phase.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+    if closing
+        .phase
+        .compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire)
+        .is_err()
+    {
         return ShutdownReport::default();
     }
     let already = closing.cancelled.load(Ordering::Relaxed);
     let mut report = ShutdownReport::default();
 
-    closing.inner.lock().waiter =
-        Some(Waiter { slot: cx.worker.map(Worker::index), thread: std::thread::current() });
+    closing.inner.lock().waiter = Some(Waiter {
+        slot: cx.worker.map(Worker::index),
+        thread: std::thread::current(),
+    });
     // 1 and 2.
     for list in shared.lists() {
         list.close(|task| shared.injector.push(task));
@@ -270,7 +295,10 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     report.abandoned = wait_for_tasks(cx, began);
 
     // 3.
-    shared.blocking.tasks.close(|_| unreachable!("a closure is never idle"));
+    shared
+        .blocking
+        .tasks
+        .close(|_| unreachable!("a closure is never idle"));
     report.blocking_cancelled = shared.blocking.close(shared);
     report.blocking_abandoned = wait_for_closures(cx);
 
@@ -278,7 +306,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     let children = std::mem::take(&mut closing.inner.lock().children);
     let until = Instant::now() + shared.config.blocking_grace;
     for child in children {
-        if !child.closing.wait_finished(until) {
+        if child.closing.wait_finished(Some(until)).is_none() {
             report.threads_left += 1;
         }
     }
@@ -297,7 +325,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     }
     shared.monitor.unpark();
     let left = !report.abandoned.is_empty() || !report.blocking_abandoned.is_empty();
-    let until = left.then(|| Instant::now() + MONITOR_INTERVAL);
+    let until = left.then(|| Instant::now() + JOIN_GRACE);
     let (threads_left, own) = shared.threads.join_all(until);
     report.threads_left += threads_left;
 
@@ -309,7 +337,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     let mut inner = closing.inner.lock();
     report.panicked = std::mem::take(&mut inner.panicked);
     inner.waiter = None;
-    inner.finished = true;
+    inner.report = Some(report.clone());
     inner.closer = own;
     closing.over.notify_all();
     report
@@ -320,24 +348,61 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
     let shared = cx.shared;
     let mut told = Duration::from_secs(1);
     loop {
-        match cx.worker.map_or(Step::WouldPark(0), |worker| worker.step_in(cx)) {
-            Step::Ran | Step::Searched => continue,
-            Step::WouldPark(_) => {}
+        let step = match cx.worker {
+            Some(worker) => worker.step_in(cx),
+            None => run_anything(cx),
+        };
+        if step == Step::Ran {
+            continue;
         }
         if shared.lists().all(|list| list.len() == 0) {
             return Vec::new();
         }
         let waited = began.elapsed();
-        if shared.config.poll_grace.is_some_and(|grace| waited >= grace) {
+        if shared
+            .config
+            .poll_grace
+            .is_some_and(|grace| waited >= grace)
+        {
+            // What is queued behind the stuck polls ends here.
+            while run_anything(cx) == Step::Ran {}
             return abandon(shared);
         }
         if waited >= told {
             told += Duration::from_secs(1);
             tell_who_is_waited_for(shared, waited);
         }
-        let until = shared.config.poll_grace.map_or(told, |grace| grace.min(told));
+        let until = shared
+            .config
+            .poll_grace
+            .map_or(told, |grace| grace.min(told));
         park(cx, until.saturating_sub(waited));
     }
+}
+
+/// A step of a thread without a slot, or of one that empties the slots of others.
+fn run_anything(cx: &Context<'_>) -> Step {
+    let shared = cx.shared;
+    let from_injector = || std::iter::repeat_with(|| shared.injector.steal());
+    let task = from_injector()
+        .find(|steal| !steal.is_retry())
+        .and_then(Steal::success)
+        .or_else(|| {
+            shared.slots.iter().find_map(|slot| {
+                let from_slot = || std::iter::repeat_with(|| slot.stealer.steal());
+                let stolen = from_slot()
+                    .find(|steal| !steal.is_retry())
+                    .and_then(Steal::success);
+                stolen.or_else(|| slot.lifo.take())
+            })
+        });
+    let Some(task) = task else {
+        return Step::WouldPark(NEVER);
+    };
+    if let Ran::Requeue(task) = run_task(cx, None, task) {
+        shared.injector.push(task);
+    }
+    Step::Ran
 }
 
 fn abandon(shared: &Shared) -> Vec<Label> {
@@ -360,7 +425,11 @@ fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
         });
     }
     for (id, spawned_at) in running {
-        shared.config.hooks.report(&Report::ShutdownWaits { id, spawned_at, waited });
+        shared.config.hooks.report(&Report::ShutdownWaits {
+            id,
+            spawned_at,
+            waited,
+        });
     }
 }
 
@@ -377,10 +446,9 @@ fn wait_for_closures(cx: &Context<'_>) -> Vec<Label> {
             let (labels, wakers) = shared.blocking.tasks.abandon();
             wakers.into_iter().for_each(crate::task::wake_foreign);
             if !labels.is_empty() {
-                shared
-                    .config
-                    .hooks
-                    .report(&Report::BlockingAbandoned { count: labels.len() });
+                shared.config.hooks.report(&Report::BlockingAbandoned {
+                    count: labels.len(),
+                });
             }
             return labels;
         }
@@ -393,7 +461,10 @@ fn park(cx: &Context<'_>, at_most: Duration) {
     match cx.worker {
         Some(worker) => {
             let now = cx.shared.seam.now();
-            worker.park(cx, now.saturating_add(at_most.as_nanos().min(u128::from(u64::MAX)) as u64));
+            worker.park(
+                cx,
+                now.saturating_add(at_most.as_nanos().min(u128::from(u64::MAX)) as u64),
+            );
         }
         None => std::thread::park_timeout(at_most),
     }

@@ -4,6 +4,7 @@
 
 use crate::hooks::Hooks;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How many tasks in a row come from the LIFO slot before the queue gets its turn. Bounds how long
@@ -38,6 +39,14 @@ pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
 /// After so many looks with every worker asleep the monitor sleeps too, without a timeout: 100 ms.
 /// Test: `idle`.
 pub(crate) const MONITOR_LOOKS: u32 = 50;
+
+/// How long threads may take to end after the end of a loop that has left others behind. Without
+/// any left behind it waits for all of them.
+pub(crate) const JOIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How long an idle spare worker sleeps before it looks whether it is still needed. It exists only
+/// while a worker is blocked, so this does not disturb an idle runtime. Test: `blocked`.
+pub(crate) const SPARE_NAP: Duration = Duration::from_millis(10);
 
 /// First and longest pause between attempts to start a thread that could not be started.
 pub(crate) const START_BACKOFF: (Duration, Duration) =
@@ -111,10 +120,22 @@ impl Config {
     }
 }
 
+/// How many processors the process may use. Asked once: on Linux the answer costs a dozen system
+/// calls, which is more than the rest of making a runtime.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    let ask = || {
+        std::thread::available_parallelism()
+            .map_or(1, |n| n.get())
+            .min(MAX_SLOTS / 2)
+    };
+    *PROCESSORS.get_or_init(ask)
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
-            workers: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_SLOTS / 2),
+            workers: processors(),
             spare_workers: 4,
             main_thread: MainThread::Worker,
             start_threads: false,

@@ -6,7 +6,6 @@
 //! load.
 
 use crate::config::BUDGET;
-use crate::hooks::{Report, report_to_stderr};
 use crate::pinned::Local;
 use crate::shared::Shared;
 use crate::task::{Header, Id};
@@ -87,6 +86,14 @@ impl<'a> Context<'a> {
         std::ptr::eq(&**self.shared, shared) && self.role.is_of_runtime()
     }
 
+    /// Whether a task belongs to this thread's runtime.
+    pub(crate) fn owns(&self, task: &Header) -> bool {
+        task.is_owned_by(&**self.shared)
+            || self
+                .local
+                .is_some_and(|local| task.is_owned_by(&*local.pinned))
+    }
+
     /// The identity of the task that is being polled.
     pub(crate) fn task_id(&self) -> Option<Id> {
         match self.current.get() {
@@ -148,12 +155,4 @@ pub(crate) fn with<R>(f: impl FnOnce(Option<&Context<'_>>) -> R) -> R {
     // nobody else frees it, and it is borrowed shared only. The closure's lifetime is shorter than
     // that frame because the closure runs above it on the same stack.
     f(unsafe { pointer.as_ref() })
-}
-
-/// Tells the runtime of this thread, or standard error if it has none.
-pub(crate) fn report(report: &Report<'_>) {
-    with(|cx| match cx {
-        Some(cx) => cx.shared.config.hooks.report(report),
-        None => report_to_stderr(report),
-    });
 }

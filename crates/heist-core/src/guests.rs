@@ -49,7 +49,11 @@ impl Guests {
         let guest = self.count_in();
         // Ordering: Relaxed. The answer of the addition would do as well; CLOSED is never cleared
         // and comes before us or after us in the word's own order, which `count_in` fixed.
-        if self.0.load(Ordering::Relaxed) & CLOSED != 0 { None } else { Some(guest) }
+        if self.0.load(Ordering::Relaxed) & CLOSED != 0 {
+            None
+        } else {
+            Some(guest)
+        }
     }
 
     /// Counts in a thread whose own queued task keeps the door open (step 2).
@@ -87,3 +91,7 @@ impl Drop for Guest<'_> {
         self.0.0.fetch_sub(GUEST, Ordering::Release);
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "guests_models.rs"]
+mod models;

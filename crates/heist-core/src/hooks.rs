@@ -67,19 +67,33 @@ impl fmt::Display for Report<'_> {
             Report::ThreadNotStarted { error, role } => {
                 write!(f, "a {role} thread could not be started: {error}")
             }
-            Report::Stalled { id: Some(id), spawned_at: Some(site), lasted } => {
-                write!(f, "task {id} (spawned at {site}) has blocked its worker for {lasted:?}")
+            Report::Stalled {
+                id: Some(id),
+                spawned_at: Some(site),
+                lasted,
+            } => {
+                write!(
+                    f,
+                    "task {id} (spawned at {site}) has blocked its worker for {lasted:?}"
+                )
             }
             Report::Stalled { lasted, .. } => {
                 write!(f, "the main future has blocked its thread for {lasted:?}")
             }
-            Report::ShutdownWaits { id, spawned_at, waited } => write!(
+            Report::ShutdownWaits {
+                id,
+                spawned_at,
+                waited,
+            } => write!(
                 f,
                 "the runtime has waited {waited:?} for task {id} (spawned at {spawned_at}) to \
                  come back from its poll or destructor"
             ),
             Report::BlockingAbandoned { count } => {
-                write!(f, "{count} blocking closures outlasted their grace and were left behind")
+                write!(
+                    f,
+                    "{count} blocking closures outlasted their grace and were left behind"
+                )
             }
             Report::HookPanicked { hook } => write!(f, "the hook {hook} panicked"),
             Report::MainDropPanicked => f.write_str("the destructor of the main future panicked"),

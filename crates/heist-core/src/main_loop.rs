@@ -16,7 +16,7 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::Slot;
 use crate::task::Runnable;
-use crate::worker::{Ran, Step, Worker, run_task, watched};
+use crate::worker::{PINNED, Ran, Step, Worker, heed, run_task, watched};
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -45,18 +45,25 @@ impl MainLoop {
             site,
         };
         let dedicated = shared.config.main_thread == MainThread::Dedicated;
-        if dedicated && (shared.threads.any_worker() || start_worker(shared)) {
-            return main;
-        }
-        let workers = shared.config.workers;
-        if let Some(worker) = (0..workers).find_map(|index| Worker::occupy(shared, index)) {
-            shared.seam.attach(worker.index());
-            worker.enter_loop();
-            main.local.pinned.set_slot(Some(worker.index()));
-            shared.closing.set_main(Some((main.local.pinned.clone(), worker.index())));
-            main.worker = Some(worker);
+        if !dedicated || shared.threads.ensure_worker(shared).is_err() {
+            main.take_slot();
         }
         main
+    }
+
+    /// Becomes a worker, if there is a vacant slot.
+    fn take_slot(&mut self) {
+        let shared = &self.shared;
+        let workers = shared.config.workers;
+        if let Some(worker) = (0..workers).find_map(|index| Worker::occupy(shared, index)) {
+            worker.arrive();
+            worker.enter_loop();
+            self.local.pinned.set_slot(Some(worker.index()));
+            shared
+                .closing
+                .set_main(Some((self.local.pinned.clone(), worker.index())));
+            self.worker = Some(worker);
+        }
     }
 
     /// Polls `future` to its end, or its panic, and drops it.
@@ -67,11 +74,14 @@ impl MainLoop {
             let outcome = self.enter(|main, cx| main.run_on_slot(cx, future.as_mut(), &waker));
             match outcome {
                 Some(outcome) => break outcome,
-                None => self.leave_slot(),
+                None => self.make_way(),
             }
         };
-        let dropped = self.enter(|_, cx| {
-            catch_unwind(AssertUnwindSafe(|| cx.polling(Current::Main, || future.set(None))))
+        let dropped = self.enter(|main, cx| {
+            main.stop_searching();
+            catch_unwind(AssertUnwindSafe(|| {
+                cx.polling(Current::Main, || future.set(None))
+            }))
         });
         match (outcome, dropped) {
             (outcome, Ok(())) => outcome,
@@ -129,21 +139,32 @@ impl MainLoop {
         }
     }
 
+    /// Pinned work is about to run: the thread does not search meanwhile.
+    fn stop_searching(&self) {
+        if let Some(worker) = &self.worker {
+            worker.stop_searching();
+        }
+    }
+
     fn poll_main<F: Future>(
         &self,
         cx: &Context<'_>,
         main: Pin<&mut F>,
         waker: &Waker,
     ) -> Outcome<Poll<F::Output>> {
+        self.stop_searching();
         let poll = || main.poll(&mut std::task::Context::from_waker(waker));
-        catch_unwind(AssertUnwindSafe(|| watched(cx, self.slot(), 0, Current::Main, poll)))
-            .inspect_err(|_| {
-                // The unwinding skipped the end of the poll.
-                cx.current.set(Current::Nothing);
-                if let Some(slot) = self.slot() {
-                    slot.end_poll();
-                }
-            })
+        catch_unwind(AssertUnwindSafe(|| {
+            watched(cx, self.slot(), PINNED, Current::Main, poll)
+        }))
+        .inspect_err(|_| {
+            // The unwinding skipped the end of the poll.
+            cx.current.set(Current::Nothing);
+            if let Some(slot) = self.slot() {
+                let notes = slot.end_poll();
+                heed(cx, notes);
+            }
+        })
     }
 
     /// One local task, then one step of the worker. `ran` says that `main` was polled before.
@@ -163,6 +184,7 @@ impl MainLoop {
     }
 
     fn run_local(&self, cx: &Context<'_>, task: Runnable) {
+        self.stop_searching();
         if let Ran::Requeue(task) = run_task(cx, self.slot(), task) {
             self.local.queue.borrow_mut().push_back(task);
         }
@@ -179,17 +201,33 @@ impl MainLoop {
         }
     }
 
+    /// Leaves the slot to somebody else for the rest of the run; takes it back if there is nobody.
+    fn make_way(&mut self) {
+        self.leave_slot();
+        if self.shared.threads.ensure_worker(&self.shared).is_err() {
+            self.local.pinned.stay();
+            self.take_slot();
+        }
+    }
+
     /// Gives the slot back, and sees to it that somebody takes it over if it is needed.
     fn leave_slot(&mut self) {
-        let Some(worker) = self.worker.take() else { return };
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
         self.shared.closing.set_main(None);
         let index = worker.index();
-        self.enter(|_, _| worker.leave_loop());
+        worker.leave_loop();
         worker.vacate();
         self.local.pinned.set_slot(None);
-        let tasks = || self.shared.lists().any(|list| list.len() > 0);
-        if self.shared.seam.is_used(index) || tasks() {
-            self.shared.threads.start_worker(&self.shared);
+        // This slot's shard is attended by its owner alone; any other need by any worker.
+        let shared = &self.shared;
+        if shared.closing.has_begun() {
+            return;
+        }
+        if shared.needs_worker() && (shared.seam.is_used(index) || !shared.threads.any_worker()) {
+            shared.monitor.wanted(shared);
+            shared.threads.start_worker(shared);
         }
     }
 
@@ -224,15 +262,11 @@ impl MainLoop {
     }
 }
 
-fn start_worker(shared: &Shared) -> bool {
-    shared.monitor.wanted(shared);
-    shared.threads.try_start_worker(shared).is_ok()
-}
-
 impl Drop for MainLoop {
     fn drop(&mut self) {
         // Only if something above panicked, which would be a bug of ours: the slot must not be lost.
         if let Some(worker) = self.worker.take() {
+            self.shared.closing.set_main(None);
             worker.vacate();
             self.shared.notify(MayStart::Yes);
         }

@@ -16,9 +16,12 @@ use crate::closing;
 use crate::config::{MONITOR_INTERVAL, MONITOR_LOOKS};
 use crate::context::{self, Context, Role};
 use crate::hooks::Report;
+use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
-use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
+use crate::slot::{DRIVER_DUE, Slot};
 use crate::threads::Purpose;
+use crate::worker::PINNED;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -33,30 +36,38 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn new() -> Monitor {
-        Monitor { started: AtomicBool::new(false), thread: OnceLock::new() }
+        Monitor {
+            started: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        }
     }
 
     /// There is a task besides `main`: somebody must watch over it.
     pub(crate) fn wanted(&self, shared: &Shared) {
         // Ordering: Relaxed, nothing but uniqueness hangs on the flag.
-        if !self.started.load(Ordering::Relaxed) {
-            self.start(shared);
+        if !self.started.load(Ordering::Relaxed) && shared.threads.may_try(shared) {
+            // A failure has been reported, and is tried again.
+            let _ = self.start(shared);
         }
     }
 
+    /// Whether the monitor's thread exists, or is being started.
     pub(crate) fn is_started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
 
-    #[cold]
-    fn start(&self, shared: &Shared) {
-        let Some(me) = shared.me.upgrade() else { return };
-        if !shared.threads.may_try(shared) || self.started.swap(true, Ordering::Relaxed) {
-            return;
+    /// Starts the thread, if it was not.
+    pub(crate) fn start(&self, shared: &Shared) -> io::Result<()> {
+        let Some(me) = shared.me.upgrade() else {
+            return Ok(());
+        };
+        if self.started.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
-        if shared.threads.start(shared, Purpose::Monitor, move || thread(&me)).is_err() {
-            self.started.store(false, Ordering::Relaxed);
-        }
+        shared
+            .threads
+            .start(shared, Purpose::Monitor, move || thread(&me))
+            .inspect_err(|_| self.started.store(false, Ordering::Relaxed))
     }
 
     /// Ends the monitor's sleep.
@@ -104,17 +115,21 @@ struct Seen {
 
 impl Watch {
     fn new(slots: usize) -> Watch {
-        Watch { seen: vec![Seen::default(); slots], quiet_looks: 0 }
+        Watch {
+            seen: vec![Seen::default(); slots],
+            quiet_looks: 0,
+        }
     }
 
     /// One look at everything.
     fn look(&mut self, shared: &Shared) {
+        shared.threads.retry(shared);
         if shared.idle.all_asleep() {
-            self.quiet_looks += 1;
+            let retries = shared.threads.retry_at() != NEVER;
+            self.quiet_looks = if retries { 0 } else { self.quiet_looks + 1 };
             return;
         }
         self.quiet_looks = 0;
-        shared.threads.retry(shared);
         for (index, slot) in shared.slots.iter().enumerate() {
             self.look_at(shared, index, slot);
         }
@@ -125,12 +140,16 @@ impl Watch {
         let polls = slot.polls();
         match slot.in_poll() {
             Some((polls, task)) if polls == seen.polls => {
-                rescue(shared, index, slot);
-                seen.stalled(shared, task);
+                rescue(shared, index, slot, task);
+                seen.stalled(shared, task & !PINNED);
             }
             Some(_) => {
                 slot.note(DRIVER_DUE);
-                *seen = Seen { polls, since: shared.seam.now(), reported: false };
+                *seen = Seen {
+                    polls,
+                    since: shared.seam.now(),
+                    reported: false,
+                };
             }
             None => seen.polls = polls,
         }
@@ -138,14 +157,16 @@ impl Watch {
 }
 
 /// A worker is blocked: others get what waits for it.
-fn rescue(shared: &Shared, index: usize, slot: &Slot) {
-    if slot.note(BLOCKED) {
-        shared.blocked.fetch_add(1, Ordering::Relaxed);
-        // The poll may have ended just before the note; then the note is heeded after the next
-        // one, and until then a spare may run that is not needed.
-    }
-    let evicted = shared.closing.evict_main_from(index);
-    let moved = slot.lifo.take().map(|task| shared.injector.push(task)).is_some();
+fn rescue(shared: &Shared, index: usize, slot: &Slot, task: u64) {
+    // The poll may have ended just before the note; then it is heeded after the next one or before
+    // the owner parks, and until then a spare may run that is not needed.
+    shared.mark_blocked(slot);
+    let evicted = task & PINNED == 0 && shared.closing.evict_main_from(index);
+    let moved = slot
+        .lifo
+        .take()
+        .map(|task| shared.injector.push(task))
+        .is_some();
     let woken = shared.seam.poll(index) > 0;
     if moved || woken || evicted || !slot.stealer.is_empty() || !shared.injector.is_empty() {
         shared.notify(MayStart::Yes);

@@ -89,6 +89,11 @@ impl Pinned {
         self.evicted.store(true, Ordering::Relaxed);
     }
 
+    /// There is nobody to leave the slot to.
+    pub(crate) fn stay(&self) {
+        self.evicted.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -101,7 +106,9 @@ impl Pinned {
         }
         // A waker holds an `Arc`, so the memory is there; the guest count keeps what the unpark
         // reaches.
-        let Some(_guest) = self.guests.enter() else { return };
+        let Some(_guest) = self.guests.enter() else {
+            return;
+        };
         // Ordering: Release pairs with `take_main_woken`.
         if !self.main_woken.swap(true, Ordering::AcqRel) {
             self.unpark();
@@ -207,6 +214,7 @@ impl Local {
 impl Context<'_> {
     /// Whether this is the thread of `pinned`.
     pub(crate) fn is_pinned(&self, pinned: &Pinned) -> bool {
-        self.local.is_some_and(|local| std::ptr::eq(&*local.pinned, pinned))
+        self.local
+            .is_some_and(|local| std::ptr::eq(&*local.pinned, pinned))
     }
 }

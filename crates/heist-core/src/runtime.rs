@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::context::{self, Context, Current, Role};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
-use crate::shared::{MayStart, Shared, Spawn};
+use crate::shared::{Shared, Spawn};
 use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, create, is_of};
 use std::fmt;
 use std::future::Future;
@@ -31,7 +31,12 @@ pub struct Entered {
 
 /// The runtime the current thread is inside of.
 pub fn entered() -> Option<Entered> {
-    context::with(|cx| cx.map(|cx| Entered { role: cx.role, site: cx.site }))
+    context::with(|cx| {
+        cx.map(|cx| Entered {
+            role: cx.role,
+            site: cx.site,
+        })
+    })
 }
 
 /// A scheduler and its threads. Dropping it ends the loop.
@@ -56,9 +61,14 @@ impl Runtime {
         config.check()?;
         let start = config.start_threads;
         let shared = Shared::new(config, seam, site);
-        let mut runtime = Runtime { shared, report: None };
+        let mut runtime = Runtime {
+            shared,
+            report: None,
+        };
         if start {
-            runtime.start_threads().inspect_err(|_| runtime.close_now(site))?;
+            runtime
+                .start_threads()
+                .inspect_err(|_| runtime.close_now(site))?;
         }
         Ok(runtime)
     }
@@ -66,10 +76,7 @@ impl Runtime {
     /// Starts all threads: with `main` as worker 0, one less than there are workers.
     fn start_threads(&self) -> io::Result<()> {
         let shared = &self.shared;
-        shared.monitor.wanted(shared);
-        if !shared.monitor.is_started() {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock));
-        }
+        shared.monitor.start(shared)?;
         let first = usize::from(shared.main_works());
         for index in first..shared.config.workers {
             shared.threads.start_worker_at(shared, index)?;
@@ -78,7 +85,11 @@ impl Runtime {
     }
 
     /// Runs `main` on this thread. Send tasks that it leaves go on.
-    pub fn run<F: Future>(&mut self, site: &'static Location<'static>, main: F) -> Outcome<F::Output> {
+    pub fn run<F: Future>(
+        &mut self,
+        site: &'static Location<'static>,
+        main: F,
+    ) -> Outcome<F::Output> {
         let mut main_loop = MainLoop::new(&self.shared, site);
         let outcome = main_loop.run(main);
         main_loop.finish();
@@ -127,7 +138,9 @@ impl Runtime {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -162,7 +175,11 @@ impl fmt::Debug for Handle {
 impl Handle {
     /// The runtime the current thread is inside of.
     pub fn try_current() -> Option<Handle> {
-        context::with(|cx| cx.map(|cx| Handle { shared: cx.shared.clone() }))
+        context::with(|cx| {
+            cx.map(|cx| Handle {
+                shared: cx.shared.clone(),
+            })
+        })
     }
 
     /// Whether the loop has ended, or is ending.
@@ -186,7 +203,11 @@ impl Handle {
     ///
     /// The future back, with the reason, if the runtime is closed or has no thread and can start
     /// none.
-    pub fn try_spawn<F>(&self, spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, (F, JoinError)>
+    pub fn try_spawn<F>(
+        &self,
+        spawn: Spawn,
+        future: F,
+    ) -> Result<JoinHandle<F::Output>, (F, JoinError)>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -194,17 +215,15 @@ impl Handle {
         let shared = &self.shared;
         if !shared.closing.has_begun() {
             if let Err(error) = self.ensure_worker() {
-                let label = Label { id: Id::next(), name: spawn.name, site: spawn.site };
+                let label = Label {
+                    id: Id::next(),
+                    name: spawn.name,
+                    site: spawn.site,
+                };
                 return Err((future, JoinError::no_thread(&label, error)));
             }
         }
-        // The runtime may end at any time from here on; a closed list refuses the task, and an
-        // open one holds the door, but starting threads needs the guest count.
-        let guest = shared.guests.enter();
         let spawned = context::with(|cx| shared.spawn(cx, spawn, future));
-        if guest.is_some() && spawned.is_ok() {
-            shared.notify(MayStart::Yes);
-        }
         spawned.map_err(|(future, label)| (future, JoinError::closed(&label)))
     }
 
@@ -215,10 +234,11 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.try_spawn(spawn, future).unwrap_or_else(|(future, error)| {
-            drop(future);
-            JoinHandle::refused(error.label(), error)
-        })
+        self.try_spawn(spawn, future)
+            .unwrap_or_else(|(future, error)| {
+                drop(future);
+                JoinHandle::refused(error.label(), error)
+            })
     }
 
     /// Runs a closure on the blocking pool.
@@ -227,7 +247,6 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let _guest = self.shared.guests.enter();
         context::with(|cx| self.shared.blocking.spawn(&self.shared, cx, spawn, call))
     }
 
@@ -241,12 +260,17 @@ impl Handle {
         site: &'static Location<'static>,
         future: F,
     ) -> io::Result<F::Output> {
+        // While we are here somebody must work: the thread of a `run` that ends sees to it.
+        let _visit = self.shared.visit();
         if !self.shared.closing.has_begun() {
             self.ensure_worker()?;
         }
         let cx = Context::new(&self.shared, Role::BlockOn, site);
         let thread = std::thread::current();
-        let parker = Arc::new(ThreadWaker { thread, woken: AtomicBool::new(false) });
+        let parker = Arc::new(ThreadWaker {
+            thread,
+            woken: AtomicBool::new(false),
+        });
         let waker = Waker::from(parker.clone());
         // The future is pinned inside the closure, so that it is dropped in the context as well.
         Ok(context::enter(&cx, || {
@@ -262,12 +286,7 @@ impl Handle {
     }
 
     fn ensure_worker(&self) -> io::Result<()> {
-        let shared = &self.shared;
-        if !shared.threads.any_worker() {
-            shared.threads.try_start_worker(shared)?;
-            shared.monitor.wanted(shared);
-        }
-        Ok(())
+        self.shared.threads.ensure_worker(&self.shared)
     }
 
     /// Counts: tasks that are alive, for tests and reports.
@@ -317,10 +336,15 @@ where
 {
     context::with(|cx| match cx {
         None => Err(future),
-        Some(cx) => Ok(cx.shared.spawn(Some(cx), spawn, future).unwrap_or_else(|(future, label)| {
-            drop(future);
-            JoinHandle::refused(label.clone(), JoinError::closed(&label))
-        })),
+        Some(cx) => {
+            Ok(cx
+                .shared
+                .spawn(Some(cx), spawn, future)
+                .unwrap_or_else(|(future, label)| {
+                    drop(future);
+                    JoinHandle::refused(label.clone(), JoinError::closed(&label))
+                }))
+        }
     })
 }
 
@@ -351,7 +375,9 @@ where
         }
         let pinned = &local.pinned;
         let owner = NonNull::from(&**pinned).cast();
-        let new = cx.shared.new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
+        let new = cx
+            .shared
+            .new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
         Ok(match create(new, future).publish(&pinned.tasks) {
             Ok((handle, task)) => {
                 pinned.wake_task(Some(cx), task);
@@ -368,21 +394,9 @@ where
 /// Runs a closure that blocks, on this thread, after the worker has handed its other work over.
 /// For that time one more worker may be awake than `workers`. Outside a worker it just calls.
 pub fn block_in_place<T>(call: impl FnOnce() -> T) -> T {
-    struct Unblock<'a>(&'a Shared);
-    impl Drop for Unblock<'_> {
-        fn drop(&mut self) {
-            self.0.blocked.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-    context::with(|cx| {
-        let worker = cx.and_then(|cx| cx.worker);
-        let _unblock = worker.zip(cx).map(|(worker, cx)| {
-            worker.flush_lifo();
-            cx.shared.blocked.fetch_add(1, Ordering::Relaxed);
-            cx.shared.notify(MayStart::Yes);
-            Unblock(cx.shared)
-        });
-        call()
+    context::with(|cx| match cx.and_then(|cx| cx.worker) {
+        Some(worker) => worker.block(call),
+        None => call(),
     })
 }
 
@@ -447,7 +461,13 @@ pub fn with_seam<R>(f: impl FnOnce(&Arc<dyn Seam>) -> R) -> Option<R> {
 /// If this thread is inside no runtime, or nobody works on any slot and no thread can be started
 /// to.
 pub fn source_shard() -> io::Result<usize> {
-    with_worker(|cx| cx.shared.slots.iter().position(|slot| !slot.is_vacant()).unwrap_or(0))
+    with_worker(|cx| {
+        cx.shared
+            .slots
+            .iter()
+            .position(|slot| !slot.is_vacant())
+            .unwrap_or(0)
+    })
 }
 
 /// Which slot's driver shard a new timer should join: this worker's own, which arms it without a
@@ -466,10 +486,8 @@ pub fn timer_shard() -> io::Result<usize> {
 fn with_worker<R>(f: impl FnOnce(&Context<'_>) -> R) -> io::Result<R> {
     context::with(|cx| {
         let cx = cx.ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))?;
-        let shared = cx.shared;
-        if !shared.threads.any_worker() && !shared.closing.has_begun() {
-            shared.threads.try_start_worker(shared)?;
-            shared.monitor.wanted(shared);
+        if !cx.shared.closing.has_begun() {
+            cx.shared.threads.ensure_worker(cx.shared)?;
         }
         Ok(f(cx))
     })

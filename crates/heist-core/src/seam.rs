@@ -43,6 +43,8 @@ pub trait Seam: Send + Sync + 'static {
     fn close(&self);
 
     /// Gives everything back to the operating system. After `close`, when nobody parks any more.
+    /// Threads that were left behind, and the one that closes the runtime, may still call the other
+    /// methods, which must do no harm.
     fn release(&self);
 
     /// For the facade, to get its own driver back.

@@ -10,7 +10,7 @@ use crate::guests::Guests;
 use crate::idle::Idle;
 use crate::monitor::Monitor;
 use crate::seam::Seam;
-use crate::slot::Slot;
+use crate::slot::{BLOCKED, Slot};
 use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, create};
 use crate::threads::Threads;
 use crossbeam_deque::Injector;
@@ -18,8 +18,8 @@ use crossbeam_utils::CachePadded;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) guests: CachePadded<Guests>,
     /// Workers that are known to be blocked: inside `block_in_place`, or found by the monitor.
     pub(crate) blocked: AtomicUsize,
+    /// Foreign threads inside `block_on`.
+    visitors: AtomicUsize,
     /// Tasks that were spawned by no slot.
     pub(crate) outsiders: TaskList,
     pub(crate) blocking: Pool,
@@ -83,6 +85,7 @@ impl Shared {
             idle: CachePadded::new(Idle::new()),
             guests: CachePadded::new(Guests::new()),
             blocked: AtomicUsize::new(0),
+            visitors: AtomicUsize::new(0),
             outsiders: TaskList::new(),
             blocking: Pool::new(),
             threads: Threads::new(config.workers),
@@ -113,7 +116,10 @@ impl Shared {
 
     /// The lists of all Send tasks.
     pub(crate) fn lists(&self) -> impl Iterator<Item = &TaskList> {
-        self.slots.iter().map(|slot| &slot.tasks).chain([&self.outsiders])
+        self.slots
+            .iter()
+            .map(|slot| &slot.tasks)
+            .chain([&self.outsiders])
     }
 
     /// Spawns a Send task from the thread whose context is `cx`; gives the future back if the
@@ -137,6 +143,11 @@ impl Shared {
         let (handle, task) = create(new, future).publish(self.list(birth))?;
         self.monitor.wanted(self);
         self.wake_task(cx, task);
+        if cx.is_none() {
+            // A foreign spawn may start a thread, unlike a foreign wake. The caller holds a counted
+            // reference, so no guest is needed, which must not run the user's error handler.
+            self.start_if_nobody_is_free();
+        }
         Ok(handle)
     }
 
@@ -165,7 +176,10 @@ impl Shared {
     /// of the calling thread.
     pub(crate) fn wake_task(&self, cx: Option<&Context<'_>>, task: Runnable) {
         match cx.filter(|cx| cx.is_inside(self)) {
-            Some(Context { worker: Some(worker), .. }) => worker.push(task),
+            Some(Context {
+                worker: Some(worker),
+                ..
+            }) => worker.push(task),
             Some(_) => {
                 self.injector.push(task);
                 self.notify(MayStart::Yes);
@@ -184,22 +198,69 @@ impl Shared {
     pub(crate) fn notify(&self, may_start: MayStart) {
         if let Some(slot) = self.idle.claim() {
             self.seam.unpark(slot as usize);
-        } else if may_start == MayStart::Yes && self.can_start() {
-            let counts = self.idle.counts();
-            if counts.searching == 0 && counts.sleeping == 0 {
-                self.threads.start_worker(self);
-            }
+        } else if may_start == MayStart::Yes {
+            self.start_if_nobody_is_free();
         }
+    }
+
+    fn start_if_nobody_is_free(&self) {
+        let counts = self.idle.counts();
+        if counts.searching == 0 && counts.sleeping == 0 && self.can_start() {
+            self.threads.start_worker(self);
+        }
+    }
+
+    /// The owner of a slot is blocked, as far as somebody knows. It takes the note back itself.
+    pub(crate) fn mark_blocked(&self, slot: &Slot) {
+        // Counted before the note can be found, so that the count never falls below zero.
+        self.blocked.fetch_add(1, Ordering::Relaxed);
+        if !slot.note(BLOCKED) {
+            self.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A foreign thread is in `block_on`: somebody must work as long as it is.
+    pub(crate) fn visit(&self) -> Visit<'_> {
+        self.visitors.fetch_add(1, Ordering::Relaxed);
+        // Ordering: SeqCst, the counterpart of the one in `needs_worker`: either the thread that
+        // gives its slot back sees the visitor, or the visitor sees that nobody works.
+        fence(Ordering::SeqCst);
+        Visit(self)
+    }
+
+    /// Whether somebody must work on a slot: for tasks, closures or visitors, or because of what
+    /// the slots' shards wait for. Asked after a slot was given back.
+    pub(crate) fn needs_worker(&self) -> bool {
+        // Ordering: SeqCst, see `visit`; and likewise for a source that is registered.
+        fence(Ordering::SeqCst);
+        self.visitors.load(Ordering::Relaxed) > 0
+            || self.lists().any(|list| list.len() > 0)
+            || self.blocking.tasks.len() > 0
+            || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }
 
     /// Whether there is a slot whose thread could be started for more work.
     pub(crate) fn can_start(&self) -> bool {
-        self.threads.startable(self.blocked.load(Ordering::Relaxed).min(self.config.spare_workers))
+        self.threads.startable(
+            self.blocked
+                .load(Ordering::Relaxed)
+                .min(self.config.spare_workers),
+        )
     }
 
     /// Whether more than one worker can ever run.
     pub(crate) fn is_parallel(&self) -> bool {
         self.slots.len() > 1
+    }
+}
+
+/// See [`Shared::visit`].
+#[derive(Debug)]
+pub(crate) struct Visit<'a>(&'a Shared);
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Slot {
     /// Counts the begins and ends of polls: odd while the owner is inside one. Written by the
     /// owner.
     polls: AtomicU32,
-    /// The task of the present poll, 0 for `main`. Written by the owner.
+    /// The task of the present poll, with a mark if it is pinned (`worker::PINNED`); the mark alone
+    /// is `main`. Written by the owner.
     current: AtomicU64,
     /// What others ask of the owner: `BLOCKED`, `DRIVER_DUE`.
     notes: AtomicU8,
@@ -70,12 +71,18 @@ impl Slot {
         // Ordering: Relaxed, three times here and below: the monitor compares what it sees 2 ms
         // apart, and nothing but its judgement depends on it.
         self.current.store(id, Ordering::Relaxed);
-        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.polls.store(
+            self.polls.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
     }
 
     /// The owner's poll has ended. Returns the notes left meanwhile, if any.
     pub(crate) fn end_poll(&self) -> u8 {
-        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.polls.store(
+            self.polls.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
         self.take_notes()
     }
 
@@ -94,6 +101,11 @@ impl Slot {
     pub(crate) fn note(&self, note: u8) -> bool {
         // Ordering: Relaxed, a request; what it is about is synchronised by the queues.
         self.notes.fetch_or(note, Ordering::Relaxed) & note == 0
+    }
+
+    /// Takes one note back; false if it was not there.
+    pub(crate) fn take_note(&self, note: u8) -> bool {
+        self.notes.fetch_and(!note, Ordering::Relaxed) & note != 0
     }
 
     pub(crate) fn has_note(&self, note: u8) -> bool {

@@ -9,9 +9,7 @@
 #[cfg(not(heist_loom))]
 mod real {
     pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{
-        AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
     /// Gives the processor to somebody else while a guest finishes.
     pub(crate) fn yield_thread() {
@@ -21,9 +19,7 @@ mod real {
 
 #[cfg(heist_loom)]
 mod real {
-    pub(crate) use loom::sync::atomic::{
-        AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
     /// loom's mutex with the signatures of `parking_lot`.
     #[derive(Debug)]

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Threads {
     /// Slots below this index belong to workers, those above to spares.
     workers: usize,
-    /// Slots somebody owns, workers and spares together.
-    owned: AtomicUsize,
+    /// Slots whose threads are there, workers and spares together.
+    working: AtomicUsize,
     /// When the next start may be tried after one that failed; `NEVER` while starts succeed.
     retry_at: AtomicU64,
     inner: Mutex<Inner>,
@@ -61,7 +61,7 @@ impl Threads {
     pub(crate) fn new(workers: usize) -> Threads {
         Threads {
             workers,
-            owned: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
             retry_at: AtomicU64::new(NEVER),
             inner: Mutex::new(Inner {
                 running: Vec::new(),
@@ -73,22 +73,23 @@ impl Threads {
 
     /// Whether another worker may be started, `spares` of the spare ones included.
     pub(crate) fn startable(&self, spares: usize) -> bool {
-        // Ordering: Relaxed, a hint; `start_worker` decides under the slots' own locks.
-        self.owned.load(Ordering::Relaxed) < self.workers + spares
+        // Ordering: Relaxed, a hint; `try_start_worker` decides under the slots' own locks.
+        self.working.load(Ordering::Relaxed) < self.workers + spares
     }
 
-    /// Whether any slot is owned: somebody runs tasks.
+    /// Whether somebody runs tasks.
     pub(crate) fn any_worker(&self) -> bool {
-        self.owned.load(Ordering::Acquire) > 0
+        // Ordering: Relaxed. Who asks because it is about to rely on a worker has a `SeqCst` fence
+        // before (`visit`), as has the worker that leaves after its subtraction (`needs_worker`).
+        self.working.load(Ordering::Relaxed) > 0
     }
 
-    /// A slot was taken or given back.
-    pub(crate) fn slot_taken(&self) {
-        self.owned.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn worker_arrived(&self) {
+        self.working.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn slot_given_back(&self) {
-        self.owned.fetch_sub(1, Ordering::AcqRel);
+    pub(crate) fn worker_left(&self) {
+        self.working.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Starts a worker on the lowest vacant slot; quietly does nothing if there is none, or if a
@@ -97,6 +98,20 @@ impl Threads {
         if self.may_try(shared) {
             let _ = self.try_start_worker(shared);
         }
+    }
+
+    /// Starts a worker, and the monitor, if nobody works.
+    pub(crate) fn ensure_worker(&self, shared: &Shared) -> io::Result<()> {
+        while !self.any_worker() {
+            if self.try_start_worker(shared)? {
+                shared.monitor.wanted(shared);
+                return Ok(());
+            }
+            // Every slot is taken for a thread that somebody else is starting, and whose start may
+            // still fail.
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// The same, but tries in any case and tells the error. `Ok(false)`: every slot is owned.
@@ -111,8 +126,12 @@ impl Threads {
 
     /// Starts a worker on a slot; `Ok(false)` if somebody owns it.
     pub(crate) fn start_worker_at(&self, shared: &Shared, index: usize) -> io::Result<bool> {
-        let Some(me) = shared.me.upgrade() else { return Ok(false) };
-        let Some(worker) = Worker::occupy(&me, index) else { return Ok(false) };
+        let Some(me) = shared.me.upgrade() else {
+            return Ok(false);
+        };
+        let Some(worker) = Worker::occupy(&me, index) else {
+            return Ok(false);
+        };
         // The new thread stands for the work it is started for from now on.
         shared.idle.starting();
         let handed = Arc::new(Mutex::new(Some(worker)));
@@ -156,7 +175,7 @@ impl Threads {
         // If nothing is wanted any more, nobody shall wake for it again.
         self.retry_at.store(NEVER, Ordering::Relaxed);
         shared.monitor.wanted(shared);
-        if !shared.injector.is_empty() {
+        if !shared.injector.is_empty() || (!self.any_worker() && shared.needs_worker()) {
             shared.notify(MayStart::Yes);
         }
     }
@@ -188,7 +207,10 @@ impl Threads {
             }
             Err(error) => {
                 let first = inner.pause == START_BACKOFF.0;
-                let retry_at = shared.seam.now().saturating_add(inner.pause.as_nanos() as u64);
+                let retry_at = shared
+                    .seam
+                    .now()
+                    .saturating_add(inner.pause.as_nanos() as u64);
                 self.retry_at.store(retry_at, Ordering::Relaxed);
                 inner.pause = (inner.pause * 2).min(START_BACKOFF.1);
                 drop(inner);
@@ -229,9 +251,13 @@ impl Threads {
         (left_behind, own)
     }
 
-    /// Whether the runtime has threads of its own.
+    /// Whether the runtime has no thread of its own.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().running.is_empty()
+        self.inner
+            .lock()
+            .running
+            .iter()
+            .all(JoinHandle::is_finished)
     }
 }
 

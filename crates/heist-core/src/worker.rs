@@ -27,14 +27,14 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{
-    DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPREAD_AFTER,
+    DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP, SPREAD_AFTER,
 };
 use crate::context::{self, Context, Current, Role};
 use crate::hooks::Report;
 use crate::idle::Left;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
-use crate::task::{JoinError, LastOut, Runnable, Running, Started, TaskList};
+use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crossbeam_deque::{Steal, Worker as Deque};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -43,19 +43,30 @@ use std::sync::atomic::Ordering;
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Step {
-    /// Ran a task, or polled the driver.
+pub(crate) enum Step {
+    /// Ran a task.
     Ran,
+    /// Looked for work and found none, but must look again: another thief was in the way.
     /// Looked for work and found none, but must look again.
     Searched,
     /// Nothing to do until something happens or this time comes.
     WouldPark(u64),
 }
 
+/// What a look at the other slots gave.
+enum Stolen {
+    Task(Runnable),
+    /// Another thief was faster; there may be more.
+    Contended,
+    Nothing,
+}
+
 /// The owner of a slot.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
+    /// Whether the thread that will work on this slot is there; until then its start may fail.
+    arrived: Cell<bool>,
     queue: Deque<Runnable>,
     /// Polls so far; decides whose turn it is.
     tick: Cell<u32>,
@@ -74,24 +85,28 @@ pub(crate) struct Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
     }
 }
 
 /// The loop of a worker thread.
 pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
+    // It was counted as a searcher while it started. It is none while it runs the user's hook;
+    // that nobody stands in for it is no loss, since it looks for work in any case afterwards.
+    worker.arrive();
+    let _ = shared.idle.end_search();
     shared.config.hooks.thread_start();
-    shared.seam.attach(worker.index);
     let mut cx = Context::new(&shared, Role::Worker, shared.site);
     cx.worker = Some(&worker);
     context::enter(&cx, || {
-        worker.searching.set(true);
         worker.enter_loop();
         loop {
             match worker.step_in(&cx) {
                 Step::Ran | Step::Searched => {}
-                Step::WouldPark(_) if worker.should_end() => break,
-                Step::WouldPark(deadline) => worker.park(&cx, deadline),
+                Step::WouldPark(_) if shared.closing.is_over() || worker.should_retire() => break,
+                Step::WouldPark(deadline) => worker.park(&cx, worker.nap(deadline)),
             }
             if shared.closing.is_requested() {
                 crate::closing::close_as_asked(&cx);
@@ -107,11 +122,14 @@ impl Worker {
     /// Takes a vacant slot.
     pub(crate) fn occupy(shared: &Arc<Shared>, index: usize) -> Option<Worker> {
         let limit = shared.config.workers
-            + shared.blocked.load(Ordering::Relaxed).min(shared.config.spare_workers);
+            + shared
+                .blocked
+                .load(Ordering::Relaxed)
+                .min(shared.config.spare_workers);
         let queue = (index < limit).then(|| shared.slots[index].occupy())??;
-        shared.threads.slot_taken();
         Some(Worker {
             queue,
+            arrived: Cell::new(false),
             index,
             tick: Cell::new(0),
             streak: Cell::new(0),
@@ -131,12 +149,27 @@ impl Worker {
             self.shared.injector.push(task);
             left = true;
         }
-        let Worker { shared, index, queue, .. } = self;
+        let Worker {
+            shared,
+            index,
+            queue,
+            arrived,
+            ..
+        } = self;
         shared.slots[index].vacate(queue);
-        shared.threads.slot_given_back();
+        if arrived.get() {
+            shared.threads.worker_left();
+        }
         if left {
             shared.notify(MayStart::Yes);
         }
+    }
+
+    /// The thread that owns the slot is there.
+    pub(crate) fn arrive(&self) {
+        self.arrived.set(true);
+        self.shared.threads.worker_arrived();
+        self.shared.seam.attach(self.index);
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -157,6 +190,9 @@ impl Worker {
     /// The last step of a worker: it searches no more and will not sleep.
     pub(crate) fn leave_loop(&self) {
         self.stop_searching();
+        if self.slot().take_notes() & BLOCKED != 0 {
+            self.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
         self.shared.idle.stopped();
     }
 
@@ -223,38 +259,53 @@ impl Worker {
             self.searching.set(true);
         }
         match self.steal() {
-            Some(task) => {
+            Stolen::Task(task) => {
                 self.stop_searching();
                 self.run(cx, task);
                 Step::Ran
             }
-            None => Step::WouldPark(self.shared.threads.retry_at()),
+            Stolen::Contended => Step::Searched,
+            Stolen::Nothing => Step::WouldPark(self.shared.threads.retry_at()),
         }
     }
 
-    fn steal(&self) -> Option<Runnable> {
+    /// One look at every other slot.
+    fn steal(&self) -> Stolen {
+        let mut contended = false;
         let slots = &self.shared.slots;
         let first = self.random(slots.len());
-        let victims = || (first..slots.len()).chain(0..first).filter(|i| *i != self.index);
+        let victims = || {
+            (first..slots.len())
+                .chain(0..first)
+                .filter(|i| *i != self.index)
+        };
         for victim in victims().map(|i| &slots[i]) {
-            while !victim.stealer.is_empty() {
-                match victim.stealer.steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2) {
-                    Steal::Success(task) => return Some(task),
-                    Steal::Empty => break,
-                    Steal::Retry => std::hint::spin_loop(),
+            if !victim.stealer.is_empty() {
+                match victim
+                    .stealer
+                    .steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2)
+                {
+                    Steal::Success(task) => return Stolen::Task(task),
+                    Steal::Empty => {}
+                    Steal::Retry => contended = true,
                 }
             }
             if victim.has_note(BLOCKED) {
                 if let Some(task) = victim.lifo.take() {
-                    return Some(task);
+                    return Stolen::Task(task);
                 }
             }
         }
-        None
+        if contended {
+            Stolen::Contended
+        } else {
+            Stolen::Nothing
+        }
     }
 
-    /// Edge 2 of the sleep protocol: hands the search over if there is more work.
-    fn stop_searching(&self) {
+    /// Edge 2 of the sleep protocol: hands the search over if there is more work. Before any user
+    /// code runs: who searches stands for all new work, and must be looking for it.
+    pub(crate) fn stop_searching(&self) {
         if self.searching.replace(false) && self.shared.idle.end_search() && self.sees_work() {
             self.shared.notify(MayStart::Yes);
         }
@@ -304,11 +355,24 @@ impl Worker {
         self.shared.notify(MayStart::Yes);
     }
 
-    /// Empties the LIFO slot into the queue: this poll will last.
-    pub(crate) fn flush_lifo(&self) {
+    /// Runs code that blocks: the LIFO slot is emptied into the queue, where others find it, and
+    /// the worker counts as blocked, so that a spare may run.
+    pub(crate) fn block<R>(&self, call: impl FnOnce() -> R) -> R {
+        struct Unblock<'a>(&'a Worker);
+        impl Drop for Unblock<'_> {
+            fn drop(&mut self) {
+                if self.0.slot().take_note(BLOCKED) {
+                    self.0.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
         if let Some(task) = self.slot().lifo.take() {
             self.queue.push(task);
         }
+        self.shared.mark_blocked(self.slot());
+        self.shared.notify(MayStart::Yes);
+        let _unblock = Unblock(self);
+        call()
     }
 
     /// Wakes a second worker once the queue has had work in it for `SPREAD_AFTER`.
@@ -352,14 +416,15 @@ impl Worker {
 
     /// Sleeps until something happens. The caller has just got `WouldPark`.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
-        // A note that came just after the last poll: this worker is not blocked.
+        // A note that came just after the last poll: this worker is not blocked. Heeding it may
+        // have woken anything, pinned work included, so the caller looks again.
         let notes = self.slot().take_notes();
         if notes != 0 {
-            heed(cx, notes);
+            return heed(cx, notes);
         }
         let idle = &self.shared.idle;
         idle.announce(self.index as u32, self.searching.replace(false));
-        if !self.sees_work() && !self.should_end() {
+        if !self.sees_work() {
             self.in_driver.set(true);
             self.shared.seam.park(self.index, deadline);
             self.in_driver.set(false);
@@ -371,11 +436,27 @@ impl Worker {
         }
     }
 
-    /// Whether the thread has nothing more to do in this runtime.
-    pub(crate) fn should_end(&self) -> bool {
-        self.shared.closing.is_over()
-            || (self.index >= self.shared.config.workers
-                && self.index >= self.shared.config.workers + self.shared.blocked.load(Ordering::Relaxed))
+    /// Whether a spare's time is over: nobody is blocked any more, and nothing waits for its shard.
+    fn should_retire(&self) -> bool {
+        let shared = &self.shared;
+        let spares = shared
+            .blocked
+            .load(Ordering::Relaxed)
+            .min(shared.config.spare_workers);
+        self.index >= shared.config.workers + spares && !shared.seam.is_used(self.index)
+    }
+
+    /// How long this worker may sleep: a spare looks now and then whether its time is over.
+    fn nap(&self, deadline: u64) -> u64 {
+        if self.index < self.shared.config.workers {
+            return deadline;
+        }
+        deadline.min(
+            self.shared
+                .seam
+                .now()
+                .saturating_add(SPARE_NAP.as_nanos() as u64),
+        )
     }
 
     /// A number below `n`: xorshift, which is all that picking a victim needs.
@@ -405,13 +486,24 @@ pub(crate) fn run_task(cx: &Context<'_>, slot: Option<&Slot>, task: Runnable) ->
             return Ran::Done;
         }
     };
-    let task = Current::Task(running.pointer());
-    if watched(cx, slot, running.header().id().as_u64(), task, || running.poll()) {
-        complete(cx, running);
+    let id = watch_id(running.header());
+    let current = Current::Task(running.pointer());
+    // The end of a task is watched as well: it runs destructors and its joiner's waker.
+    let pending = watched(cx, slot, id, current, || {
+        if running.poll() {
+            complete(cx, running);
+            return None;
+        }
+        Some(running)
+    });
+    let Some(running) = pending else {
         return Ran::Done;
-    }
-    let parked =
-        if cx.yielded.get() { running.yield_run().map(Some) } else { running.park() };
+    };
+    let parked = if cx.yielded.get() {
+        running.yield_run().map(Some)
+    } else {
+        running.park()
+    };
     match parked {
         Ok(None) => Ran::Done,
         Ok(Some(task)) => Ran::Requeue(task),
@@ -422,6 +514,19 @@ pub(crate) fn run_task(cx: &Context<'_>, slot: Option<&Slot>, task: Runnable) ->
     }
 }
 
+/// Pinned tasks are marked for the monitor, which asks the thread of `run` to leave its slot for
+/// their sake, and never because of them.
+pub(crate) const PINNED: u64 = 1 << 63;
+
+fn watch_id(task: &Header) -> u64 {
+    let mark = if task.kind() == Kind::Local {
+        PINNED
+    } else {
+        0
+    };
+    task.id().as_u64() | mark
+}
+
 /// Runs user code as `current`, where the monitor can see how long it takes.
 pub(crate) fn watched<R>(
     cx: &Context<'_>,
@@ -430,7 +535,9 @@ pub(crate) fn watched<R>(
     current: Current,
     code: impl FnOnce() -> R,
 ) -> R {
-    let Some(slot) = slot else { return cx.polling(current, code) };
+    let Some(slot) = slot else {
+        return cx.polling(current, code);
+    };
     slot.begin_poll(id);
     let result = cx.polling(current, code);
     let notes = slot.end_poll();
@@ -442,7 +549,7 @@ pub(crate) fn watched<R>(
 
 /// Does what the monitor has asked for during a poll.
 #[cold]
-fn heed(cx: &Context<'_>, notes: u8) {
+pub(crate) fn heed(cx: &Context<'_>, notes: u8) {
     if notes & BLOCKED != 0 {
         cx.shared.blocked.fetch_sub(1, Ordering::Relaxed);
     }
@@ -454,10 +561,13 @@ fn heed(cx: &Context<'_>, notes: u8) {
 /// Drops the future of a task that was asked to end, and completes it.
 pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running) {
     let error = JoinError::cancelled(&running.header().label());
-    let task = Current::Task(running.pointer());
-    watched(cx, slot, running.header().id().as_u64(), task, || running.cancel(error));
-    cx.shared.closing.count_cancelled();
-    complete(cx, running);
+    let id = watch_id(running.header());
+    let current = Current::Task(running.pointer());
+    watched(cx, slot, id, current, || {
+        running.cancel(error);
+        cx.shared.closing.count_cancelled();
+        complete(cx, running);
+    });
 }
 
 /// The last edges of a task: its unwanted output is destroyed, it leaves its list, whoever waits
@@ -465,19 +575,19 @@ pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running
 pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
     let mut kept = true;
     let unseen = running.drop_unwanted(&mut kept);
-    let last = list_of(cx, &running).unlink(&running);
+    if list_of(cx, &running).unlink(&running) == LastOut::Yes {
+        cx.shared.closing.unpark(cx.shared);
+    }
     let late = running.complete(kept);
+    // The task may be freed by now, and what follows may be the user's error handler.
+    cx.current.set(Current::Nothing);
     for error in unseen.iter().chain(late.iter()) {
         cx.shared.closing.count_panicked(error);
         cx.shared.config.hooks.report(&Report::Panicked(error));
     }
-    if last == LastOut::Yes {
-        cx.shared.closing.unpark(cx.shared);
-    }
 }
 
 fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {
-    use crate::task::Kind;
     match (task.header().kind(), cx.local) {
         (Kind::Local, Some(local)) => &local.pinned.tasks,
         (Kind::Blocking, _) => &cx.shared.blocking.tasks,

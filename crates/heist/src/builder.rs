@@ -39,7 +39,10 @@ impl Default for Builder {
 impl Builder {
     /// The default configuration.
     pub fn new() -> Builder {
-        Builder { config: Config::default(), debug: None }
+        Builder {
+            config: Config::default(),
+            debug: None,
+        }
     }
 
     /// How many threads run tasks at a time, the caller of `run` included. Default: the number of
@@ -183,6 +186,10 @@ impl Builder {
         });
         self.config.check()?;
         let seam = Arc::new(Real::new(self.config.workers + self.config.spare_workers));
-        Ok(Runtime::from_core(heist_core::Runtime::new(self.config, seam, site)?))
+        Ok(Runtime::from_core(heist_core::Runtime::new(
+            self.config,
+            seam,
+            site,
+        )?))
     }
 }

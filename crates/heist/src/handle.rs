@@ -118,7 +118,8 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.core.spawn_blocking(Spawn::at(Location::caller()), call)
+        self.core
+            .spawn_blocking(Spawn::at(Location::caller()), call)
     }
 
     /// Polls a future on this thread, inside the runtime, while the runtime's threads run its
@@ -163,7 +164,9 @@ impl Handle {
         if self.is_closed() {
             return Err(RunError::Closed);
         }
-        self.core.block_on(site, future.into_future()).map_err(RunError::Start)
+        self.core
+            .block_on(site, future.into_future())
+            .map_err(RunError::Start)
     }
 
     /// Whether the runtime has ended, or is ending.
@@ -180,7 +183,10 @@ impl Handle {
         self.core.is_closed()
     }
 
-    #[cfg_attr(not(feature = "futures-task"), expect(dead_code, reason = "used by an adapter"))]
+    #[cfg_attr(
+        not(feature = "futures-task"),
+        expect(dead_code, reason = "used by an adapter")
+    )]
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core.is_same(&other.core)
     }
@@ -200,7 +206,9 @@ pub struct SpawnError<F> {
 
 impl<F> fmt::Debug for SpawnError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpawnError").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("SpawnError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 

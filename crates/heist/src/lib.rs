@@ -53,6 +53,7 @@
 //!   [`futures_task`](https://docs.rs/futures-task).
 
 mod builder;
+mod compat;
 mod context;
 mod handle;
 pub mod io;
@@ -61,10 +62,15 @@ mod run;
 mod runtime;
 mod scope;
 mod seam;
+pub mod signal;
 pub mod task;
 pub mod time;
 
 pub use builder::Builder;
+#[cfg(feature = "futures-task")]
+pub use compat::LocalHandle;
+#[cfg(feature = "hyper")]
+pub use compat::hyper;
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_local};
 pub use heist_core::{
     JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
@@ -84,10 +90,7 @@ pub mod __private {
 
     /// Runs a test on a runtime of its own, and fails it if it leaves tasks behind.
     #[track_caller]
-    pub fn run_test<F: Future>(
-        configure: impl FnOnce(Builder) -> Builder,
-        body: F,
-    ) -> F::Output {
+    pub fn run_test<F: Future>(configure: impl FnOnce(Builder) -> Builder, body: F) -> F::Output {
         let mut runtime = configure(Runtime::builder())
             .build()
             .expect("heist: the runtime of a test could not be built");

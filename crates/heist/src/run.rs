@@ -107,9 +107,10 @@ impl std::error::Error for RunError {
 /// tasks, so nothing waits for it.
 pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
     match heist_core::entered() {
-        Some(outer) if outer.role != Role::Blocking => {
-            Err(RunError::Nested { call, entered_at: outer.site })
-        }
+        Some(outer) if outer.role != Role::Blocking => Err(RunError::Nested {
+            call,
+            entered_at: outer.site,
+        }),
         _ => Ok(()),
     }
 }

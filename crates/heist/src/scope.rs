@@ -82,7 +82,11 @@ where
     let guard = AbortOnUnwind;
     let state = Arc::new(State::default());
     let main = async {
-        let scope = Scope { state: state.clone(), scope: PhantomData, env: PhantomData };
+        let scope = Scope {
+            state: state.clone(),
+            scope: PhantomData,
+            env: PhantomData,
+        };
         let output = state.until_panic(body(&scope)).await?;
         state.until_panic(state.all_done()).await?;
         Ok(output)
@@ -117,7 +121,9 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("live", &self.state.inner.lock().live).finish_non_exhaustive()
+        f.debug_struct("Scope")
+            .field("live", &self.state.inner.lock().live)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +160,11 @@ impl<'scope> Scope<'scope, '_> {
         let task: Pin<Box<dyn Future<Output = ()> + Send + 'static>> =
             unsafe { mem::transmute(task) };
         let task = crate::handle::spawn_at(Spawn::at(Location::caller()), task);
-        ScopedHandle { task, slot, scope: PhantomData }
+        ScopedHandle {
+            task,
+            slot,
+            scope: PhantomData,
+        }
     }
 }
 
@@ -176,7 +186,10 @@ struct Inner {
 
 impl State {
     /// Polls `future` until it is ready or a task has panicked. Its own panic passes through.
-    async fn until_panic<T>(&self, future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    async fn until_panic<T>(
+        &self,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Box<dyn Any + Send>> {
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Some(payload) = self.look(cx).panic.take() {
@@ -208,7 +221,11 @@ impl State {
     fn task_gone(&self) {
         let mut inner = self.inner.lock();
         inner.live -= 1;
-        let waker = if inner.live == 0 { inner.waker.take() } else { None };
+        let waker = if inner.live == 0 {
+            inner.waker.take()
+        } else {
+            None
+        };
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -248,7 +265,9 @@ impl<T> Future for Scoped<'_, T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(future) = &mut self.future else { return Poll::Ready(()) };
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(());
+        };
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => {
@@ -313,6 +332,8 @@ impl<T> Future for ScopedHandle<'_, T> {
 
 impl<T> fmt::Debug for ScopedHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedHandle").field("task", &self.task).finish_non_exhaustive()
+        f.debug_struct("ScopedHandle")
+            .field("task", &self.task)
+            .finish_non_exhaustive()
     }
 }

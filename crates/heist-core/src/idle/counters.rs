@@ -18,7 +18,10 @@ pub(crate) struct Counts {
 
 impl Counts {
     fn decode(word: u32) -> Counts {
-        Counts { searching: word & HALF, sleeping: word >> 16 }
+        Counts {
+            searching: word & HALF,
+            sleeping: word >> 16,
+        }
     }
 }
 
@@ -73,7 +76,11 @@ impl Counters {
 
     /// Edges 3 and 4.
     pub(crate) fn add_sleeper(&self, was_searching: bool) {
-        let delta = if was_searching { SLEEPING - SEARCHING } else { SLEEPING };
+        let delta = if was_searching {
+            SLEEPING - SEARCHING
+        } else {
+            SLEEPING
+        };
         let before = Counts::decode(self.0.fetch_add(delta, Ordering::Relaxed));
         debug_assert!(!was_searching || before.searching > 0, "{before:?}");
     }

@@ -140,7 +140,11 @@ impl JoinError {
     }
 
     pub(crate) fn label(&self) -> Label {
-        Label { id: self.0.id, name: self.0.name.clone(), site: self.0.site }
+        Label {
+            id: self.0.id,
+            name: self.0.name.clone(),
+            site: self.0.site,
+        }
     }
 
     /// Where the task was spawned.
@@ -173,11 +177,14 @@ impl fmt::Display for JoinError {
             Kind::Panic(_, message) => write!(f, " panicked: {message}"),
             Kind::Closed => f.write_str(" was not started: the runtime is closed"),
             Kind::NoThread(error) => {
-                write!(f, " was not started: the runtime has no thread and could start none: {error}")
+                write!(
+                    f,
+                    " was not started: the runtime has no thread and could start none: {error}"
+                )
             }
-            Kind::Abandoned => {
-                f.write_str(" was abandoned: the runtime ended and the task did not come back from its poll")
-            }
+            Kind::Abandoned => f.write_str(
+                " was abandoned: the runtime ended and the task did not come back from its poll",
+            ),
         }
     }
 }

@@ -3,11 +3,11 @@
 use super::error::{JoinError, Label};
 use super::id::Id;
 use super::raw::{Header, free};
-use super::state::{Outcome, Wake};
+use super::state::{JoinCell, Outcome, Wake};
 use super::waker;
 use crate::budget;
 use crate::context;
-use crate::hooks::Report;
+use crate::hooks::{Report, report_to_stderr};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -37,9 +37,16 @@ pub struct JoinHandle<T> {
 
 enum Target<T> {
     /// The JOIN reference. `taken` once the output has left the stage.
-    Task { pointer: NonNull<Header>, taken: bool, output: PhantomData<T> },
+    Task {
+        pointer: NonNull<Header>,
+        taken: bool,
+        output: PhantomData<T>,
+    },
     /// A task that no runtime took.
-    Refused { error: Option<JoinError>, label: Label },
+    Refused {
+        error: Option<JoinError>,
+        label: Label,
+    },
 }
 
 // SAFETY: the handle reaches the header, which is shared by the rules of the module `task`, and
@@ -57,12 +64,23 @@ impl<T> JoinHandle<T> {
     /// 1. `task` was just made by `create` with `F::Output = T`, and its JOIN reference goes to
     ///    this handle.
     pub(crate) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
-        JoinHandle { task: Target::Task { pointer: task, taken: false, output: PhantomData } }
+        JoinHandle {
+            task: Target::Task {
+                pointer: task,
+                taken: false,
+                output: PhantomData,
+            },
+        }
     }
 
     /// A handle of a task that was not taken.
     pub(crate) fn refused(label: Label, error: JoinError) -> JoinHandle<T> {
-        JoinHandle { task: Target::Refused { error: Some(error), label } }
+        JoinHandle {
+            task: Target::Refused {
+                error: Some(error),
+                label,
+            },
+        }
     }
 
     fn header(&self) -> Option<&Header> {
@@ -100,7 +118,8 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has ended: the next poll of the handle is ready.
     pub fn is_finished(&self) -> bool {
-        self.header().is_none_or(|header| header.state.outcome() != Outcome::Pending)
+        self.header()
+            .is_none_or(|header| header.state.outcome() != Outcome::Pending)
     }
 
     /// The task's identity.
@@ -127,9 +146,15 @@ impl<T> JoinHandle<T> {
             Target::Task { pointer, .. } => {
                 // SAFETY: JOIN keeps the header alive.
                 unsafe { pointer.as_ref() }.state.clone_handle();
-                AbortHandle { task: Some(*pointer), id: self.id() }
+                AbortHandle {
+                    task: Some(*pointer),
+                    id: self.id(),
+                }
             }
-            Target::Refused { .. } => AbortHandle { task: None, id: self.id() },
+            Target::Refused { .. } => AbortHandle {
+                task: None,
+                id: self.id(),
+            },
         }
     }
 }
@@ -169,8 +194,13 @@ impl<T> Future for JoinHandle<T> {
                 // The stage is still the runner's, who will find JOIN clear after our drop and
                 // destroy the output, or leave it to our drop if DONE comes first.
                 let label = header.label();
-                let gone = Target::Refused { error: None, label: label.clone() };
-                drop(JoinHandle { task: std::mem::replace(&mut self.task, gone) });
+                let gone = Target::Refused {
+                    error: None,
+                    label: label.clone(),
+                };
+                drop(JoinHandle {
+                    task: std::mem::replace(&mut self.task, gone),
+                });
                 Err(JoinError::abandoned(&label))
             }
         };
@@ -187,40 +217,54 @@ const POLLED_AGAIN: &str = "a JoinHandle was polled after it had given its outpu
 ///
 /// 1. The caller is the join handle, the only one, for the length of the call.
 unsafe fn register(header: &Header, waker: &Waker) -> bool {
-    let cell = header.join_waker.get();
-    if header.state.has_join_waker() {
-        // SAFETY: with JOIN_WAKER set both sides may read the cell until DONE is set; after that
-        // the runner takes the waker out. So this read may only happen while the transition to
-        // DONE is impossible or our read is ordered before it: neither holds here, so the cell is
-        // taken back first.
-        if !header.state.unset_join_waker() {
-            return false;
-        }
+    match header.state.join_cell() {
+        JoinCell::TooLate { .. } => return false,
+        // The cell may not even be read while the runner could take the waker out.
+        JoinCell::Filled if !header.state.unset_join_waker() => return false,
+        JoinCell::Filled | JoinCell::Empty => {}
     }
-    // SAFETY: JOIN_WAKER is clear, so the cell is ours (invariant 6).
-    let old = unsafe { &mut *cell };
-    if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+    // SAFETY: JOIN_WAKER is clear and was not given away by `abandon`, so the cell is ours
+    // (invariant 6).
+    let cell = unsafe { &mut *header.join_waker.get() };
+    if !cell.as_ref().is_some_and(|old| old.will_wake(waker)) {
         let new = waker.clone();
-        if let Some(old) = old.replace(new) {
+        if let Some(old) = cell.replace(new) {
             waker::drop_foreign(old);
         }
     }
-    // Too late: the cell stays ours, and is emptied with the handle or the task.
     header.state.set_join_waker()
+}
+
+/// Empties the join waker cell if it is the handle's, so that the waker does not live as long as
+/// the task.
+///
+/// # Safety
+///
+/// 1. The caller is the join handle, the only one, for the length of the call.
+unsafe fn unregister(header: &Header) {
+    let ours = match header.state.join_cell() {
+        JoinCell::Filled => header.state.unset_join_waker(),
+        JoinCell::Empty => true,
+        JoinCell::TooLate { given } => !given,
+    };
+    if ours {
+        // SAFETY: JOIN_WAKER is clear and was never given, or was taken back: the cell is ours
+        // (invariant 6).
+        if let Some(waker) = unsafe { (*header.join_waker.get()).take() } {
+            waker::drop_foreign(waker);
+        }
+    }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Target::Task { pointer, taken, .. } = self.task else { return };
+        let Target::Task { pointer, taken, .. } = self.task else {
+            return;
+        };
         // SAFETY: JOIN keeps the header alive until we give it up below.
         let header = unsafe { pointer.as_ref() };
-        // An own cell is emptied here, so that the waker does not live as long as the task.
-        if !taken && header.state.has_join_waker() && header.state.unset_join_waker() {
-            // SAFETY: JOIN_WAKER is clear and DONE was not set: the cell is ours (invariant 6).
-            if let Some(waker) = unsafe { (*header.join_waker.get()).take() } {
-                waker::drop_foreign(waker);
-            }
-        }
+        // SAFETY: we are the join handle.
+        unsafe { unregister(header) };
         if !taken && header.state.detach() {
             return;
         }
@@ -231,7 +275,7 @@ impl<T> Drop for JoinHandle<T> {
             debug_assert_eq!(outcome, Outcome::Done);
             // SAFETY: DONE with our JOIN set: the output is ours (invariant 7), and still there.
             if let Some(error) = unsafe { super::raw::drop_output_of(pointer) } {
-                context::report(&Report::Panicked(&error));
+                report_unseen(header, &error);
             }
         }
         if header.state.drop_join() == Wake::Free {
@@ -275,7 +319,8 @@ impl AbortHandle {
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         // SAFETY: HANDLE keeps the header alive.
-        self.task.is_none_or(|task| unsafe { task.as_ref() }.state.outcome() != Outcome::Pending)
+        self.task
+            .is_none_or(|task| unsafe { task.as_ref() }.state.outcome() != Outcome::Pending)
     }
 
     /// The task's identity.
@@ -290,7 +335,10 @@ impl Clone for AbortHandle {
             // SAFETY: HANDLE keeps the header alive.
             unsafe { task.as_ref() }.state.clone_handle();
         }
-        AbortHandle { task: self.task, id: self.id }
+        AbortHandle {
+            task: self.task,
+            id: self.id,
+        }
     }
 }
 
@@ -309,6 +357,15 @@ impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AbortHandle").field("id", &self.id).finish()
     }
+}
+
+/// Tells the task's runtime of a panic nobody has seen, if this thread is inside of it; otherwise
+/// the runtime may be gone, and standard error is told.
+fn report_unseen(header: &Header, error: &JoinError) {
+    context::with(|cx| match cx {
+        Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&Report::Panicked(error)),
+        _ => report_to_stderr(&Report::Panicked(error)),
+    });
 }
 
 /// # Safety

@@ -22,7 +22,10 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn new() -> Links {
-        Links { previous: None, next: None }
+        Links {
+            previous: None,
+            next: None,
+        }
     }
 }
 
@@ -54,7 +57,11 @@ unsafe impl Send for Inner {}
 
 impl TaskList {
     pub(crate) fn new() -> TaskList {
-        TaskList(Mutex::new(Inner { first: None, len: 0, closed: false }))
+        TaskList(Mutex::new(Inner {
+            first: None,
+            len: 0,
+            closed: false,
+        }))
     }
 
     /// Takes a new task in; false if the list is closed.
@@ -93,7 +100,11 @@ impl TaskList {
             }
         }
         inner.len -= 1;
-        if inner.closed && inner.len == 0 { LastOut::Yes } else { LastOut::No }
+        if inner.closed && inner.len == 0 {
+            LastOut::Yes
+        } else {
+            LastOut::No
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -177,6 +177,10 @@ impl Header {
     pub(crate) fn site(&self) -> &'static Location<'static> {
         self.site
     }
+    /// Whether `owner` is what the task was made for. Only the address is looked at.
+    pub(crate) fn is_owned_by<T>(&self, owner: *const T) -> bool {
+        std::ptr::eq(self.owner.as_ptr().cast_const(), owner.cast())
+    }
     pub(crate) fn birth(&self) -> Birth {
         self.birth
     }
@@ -195,7 +199,11 @@ impl Header {
     }
     /// How the task is called in errors.
     pub(crate) fn label(&self) -> Label {
-        Label { id: self.id, name: self.name().map(Into::into), site: self.site }
+        Label {
+            id: self.id,
+            name: self.name().map(Into::into),
+            site: self.site,
+        }
     }
 }
 
@@ -311,7 +319,10 @@ impl Running {
     pub(crate) fn poll(&mut self) -> bool {
         let polls = &self.header().polls;
         // Ordering: Relaxed; only the runner writes.
-        polls.store(polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        polls.store(
+            polls.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
         // SAFETY: RUNNING gives us the stage (invariant 3), and it holds the future: it is
         // replaced only by `poll` answering true or by `cancel`, after which the owner of this
         // `Running` goes on to `complete`.

@@ -180,6 +180,21 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
+/// Whose the join waker cell is, as the join handle finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum JoinCell {
+    /// The handle's: nothing was given to the runner, and nobody else will touch the cell.
+    Empty,
+    /// Given to the runner; `unset_join_waker` may get it back.
+    Filled,
+    /// The task has ended or was abandoned. Unless a waker was `given`, the cell is the handle's.
+    TooLate {
+        /// Somebody else takes, or has taken, the waker out.
+        given: bool,
+    },
+}
+
 /// The word. See the module's header.
 pub(crate) struct State(AtomicU64);
 
@@ -194,9 +209,16 @@ impl State {
         // Ordering: Acquire pairs with the Release of `park` (the last runner's writes to the
         // future) and of every wake (invariant 5). Nothing is published by taking the task.
         let before = Snapshot(self.0.fetch_add(RUNNING - QUEUED, Ordering::Acquire));
-        debug_assert!(before.is_queued() && !before.is_running(), "start_run: {before:?}");
+        debug_assert!(
+            before.is_queued() && !before.is_running(),
+            "start_run: {before:?}"
+        );
         debug_assert!(!before.is_done(), "start_run: {before:?}");
-        if before.0 & (CANCEL | REGION) == CANCEL { Start::Drop } else { Start::Poll }
+        if before.0 & (CANCEL | REGION) == CANCEL {
+            Start::Drop
+        } else {
+            Start::Poll
+        }
     }
 
     /// Edges 3 and 4, after a pending poll.
@@ -213,7 +235,11 @@ impl State {
         // notified, its next `start_run` acquires.
         let before = Snapshot(self.0.fetch_sub(RUNNING, Ordering::Release));
         debug_assert!(before.is_running() && !before.is_done(), "park: {before:?}");
-        if before.is_queued() { Park::Requeue } else { Park::Idle }
+        if before.is_queued() {
+            Park::Requeue
+        } else {
+            Park::Idle
+        }
     }
 
     /// Edge 4 in one step, for a task that asks for nothing but another turn.
@@ -258,7 +284,11 @@ impl State {
         loop {
             let before = Snapshot(seen);
             if before.is_done() {
-                return if give_up == 0 { Wake::Noted } else { self.release(give_up) };
+                return if give_up == 0 {
+                    Wake::Noted
+                } else {
+                    self.release(give_up)
+                };
             }
             // Ordering: AcqRel even if nothing changes (invariant 5). Release: what the waker did
             // before is visible to the poll that `start_run` begins. Acquire: the one who pushes
@@ -281,8 +311,16 @@ impl State {
         // Ordering: Release makes this holder's uses happen before the free; Acquire makes all
         // other holders' uses happen before it, if this is the last.
         let before = self.0.fetch_sub(unit, Ordering::AcqRel);
-        debug_assert!(before & REFERENCES >= unit, "release: {:?}", Snapshot(before));
-        if (before - unit) & REFERENCES == 0 { Wake::Free } else { Wake::Noted }
+        debug_assert!(
+            before & REFERENCES >= unit,
+            "release: {:?}",
+            Snapshot(before)
+        );
+        if (before - unit) & REFERENCES == 0 {
+            Wake::Free
+        } else {
+            Wake::Noted
+        }
     }
 
     /// Counts a waker in. The caller holds a reference.
@@ -319,18 +357,29 @@ impl State {
         // Ordering: Relaxed, a first guess that the compare-exchange checks.
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            debug_assert!(seen & RUNNING != 0 && seen & DONE == 0, "complete: {:?}", Snapshot(seen));
+            debug_assert!(
+                seen & RUNNING != 0 && seen & DONE == 0,
+                "complete: {:?}",
+                Snapshot(seen)
+            );
             if keeps_output && seen & JOIN == 0 {
                 return Complete::Unwanted;
             }
             let wakes = seen & JOIN_WAKER != 0;
-            let drops = if wakes { QUEUED } else { QUEUED | RUNNING | LISTED };
+            let drops = if wakes {
+                QUEUED
+            } else {
+                QUEUED | RUNNING | LISTED
+            };
             let after = (seen | DONE) & !drops;
             // Ordering: Release pairs with the Acquire of `outcome`: the output is visible to the
             // handle; and with that of `release`, for whoever frees. Acquire pairs with the
             // Release of `set_join_waker` (we read the waker next) and, when this is the last
             // reference, with every `release`.
-            match self.0.compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) if wakes => return Complete::WakeJoiner,
                 Ok(_) if after & REFERENCES == 0 => return Complete::Free,
                 Ok(_) => return Complete::Finished,
@@ -344,8 +393,16 @@ impl State {
         let drops = RUNNING | LISTED | JOIN_WAKER;
         // Ordering: AcqRel, as in `release`.
         let before = self.0.fetch_and(!drops, Ordering::AcqRel);
-        debug_assert!(before & (DONE | RUNNING) == DONE | RUNNING, "{:?}", Snapshot(before));
-        if before & !drops & REFERENCES == 0 { Wake::Free } else { Wake::Noted }
+        debug_assert!(
+            before & (DONE | RUNNING) == DONE | RUNNING,
+            "{:?}",
+            Snapshot(before)
+        );
+        if before & !drops & REFERENCES == 0 {
+            Wake::Free
+        } else {
+            Wake::Noted
+        }
     }
 
     /// What the join handle may do now.
@@ -359,11 +416,22 @@ impl State {
         }
     }
 
-    /// Whether the join waker cell is filled; only the join handle asks.
-    pub(crate) fn has_join_waker(&self) -> bool {
-        // Ordering: Relaxed. Only the handle sets the flag, and it reads its own writes; the
-        // others clear it only once DONE or ABANDONED is set, which the transitions check.
-        self.0.load(Ordering::Relaxed) & JOIN_WAKER != 0
+    /// Whose the join waker cell is; only the join handle asks.
+    pub(crate) fn join_cell(&self) -> JoinCell {
+        // Ordering: Acquire pairs with the Release of `complete`, `abandon` and `finish_waking`:
+        // once the answer is `TooLate`, what they did to the cell has happened before. One load
+        // for all three flags: JOIN_WAKER alone may have been cleared by `abandon`, whose caller
+        // then owns the cell.
+        let seen = self.0.load(Ordering::Acquire);
+        if seen & (DONE | ABANDONED) != 0 {
+            JoinCell::TooLate {
+                given: seen & (JOIN_WAKER | ABANDONED) != 0,
+            }
+        } else if seen & JOIN_WAKER != 0 {
+            JoinCell::Filled
+        } else {
+            JoinCell::Empty
+        }
     }
 
     /// The handle filled the cell: hands it to the runner. False when it is too late, and then
@@ -445,7 +513,10 @@ impl State {
             }
             let after = (seen | ABANDONED | CANCEL | QUEUED) & !(JOIN_WAKER | REGION);
             // Ordering: Acquire pairs with the Release of `set_join_waker`: the cell is ours.
-            match self.0.compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return Some(seen & JOIN_WAKER != 0),
                 Err(now) => seen = now,
             }

@@ -1,3 +1,4 @@
+#![forbid(unsafe_code)]
 #![cfg(unix)]
 
 use std::future::poll_fn;
@@ -97,6 +98,47 @@ fn a_reused_number_starts_unready() {
             let early = c.try_read_with(|mut io| io.read(&mut [0; 4])).unwrap_err();
             assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
         }
+    });
+}
+
+/// The last writer of a named pipe leaves, which is the end of the stream and sticky, and another
+/// one comes. The reader must wait for its data, neither spinning on the old end nor missing it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_named_pipe_can_have_one_writer_after_another() {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    run(|| async {
+        let path = std::env::temp_dir().join(format!("heist-{}.fifo", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let reader = std::fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .unwrap();
+        let open_writer = || std::fs::File::options().write(true).open(&path).unwrap();
+        let reader = Async::new(reader).unwrap();
+        let mut buf = [0; 4];
+        for round in 0..3u8 {
+            let mut writer = open_writer();
+            {
+                let mut read = std::pin::pin!(reader.read_with(|mut io| io.read(&mut buf)));
+                let polled = poll_fn(|cx| {
+                    use std::future::Future;
+                    std::task::Poll::Ready(read.as_mut().poll(cx))
+                })
+                .await;
+                assert!(polled.is_pending(), "round {round}");
+                writer.write_all(&[round]).unwrap();
+                assert_eq!(read.await.unwrap(), 1);
+            }
+            assert_eq!(buf[0], round);
+            drop(writer);
+            let end = reader.read_with(|mut io| io.read(&mut buf)).await;
+            assert_eq!(end.unwrap(), 0, "round {round}");
+        }
+        std::fs::remove_file(&path).unwrap();
     });
 }
 

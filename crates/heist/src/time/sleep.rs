@@ -260,7 +260,7 @@ impl Sleep {
 
 /// A timer of the runtime of this thread.
 fn bind() -> Timer {
-    match crate::context::driver() {
+    match crate::context::timer_driver() {
         Ok((driver, shard)) => driver.timer(shard),
         Err(e) => panic!(
             "a timer of heist was polled outside a runtime ({e}); await it inside `heist::run`, \
@@ -271,7 +271,7 @@ fn bind() -> Timer {
 
 /// A timer of the runtime of this thread, if there is one that is not closed.
 fn live_timer() -> Option<Timer> {
-    let (driver, shard) = crate::context::driver().ok()?;
+    let (driver, shard) = crate::context::timer_driver().ok()?;
     (!driver.is_closed()).then(|| driver.timer(shard))
 }
 

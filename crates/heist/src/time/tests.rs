@@ -32,10 +32,9 @@ fn the_standard_clock_is_the_same_clock() {
     let std = std::time::Instant::now();
     let after = Instant::now();
     let there = Instant::from(std);
-    assert!(
-        before <= there && there <= after,
-        "{before:?} {there:?} {after:?}"
-    );
+    // The conversion may err, on the late side, by the time between two readings of the clock.
+    assert!(before <= there, "{before:?} {there:?}");
+    assert!(there - after < 100 * MS, "{there:?} {after:?}");
     assert_eq!(Instant::from(std::time::Instant::from(there)), there);
     let far = std::time::Instant::from(Instant::far_future());
     assert!(far > std + HOUR);

@@ -390,6 +390,54 @@ fn a_burst_of_connections_is_accepted_to_the_last() {
     });
 }
 
+/// A server task for each of many connections, on all workers, with every client sending several
+/// hundred messages in lockstep. One lost wake-up anywhere and the test hangs.
+#[test]
+fn many_connections_over_all_workers() {
+    const CLIENTS: u32 = 40;
+    const ROUNDS: u32 = 300;
+
+    async fn serve(stream: TcpStream) -> u32 {
+        let (reader, writer) = stream.into_split();
+        let (mut buf, mut rounds) = ([0; 64], 0);
+        while reader.read(&mut buf[..4]).await.unwrap() == 4 {
+            writer.write_all(&buf[..4]).await.unwrap();
+            rounds += 1;
+        }
+        rounds
+    }
+
+    async fn ask(addr: SocketAddr, client: u32) {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        for round in 0..ROUNDS {
+            let message = (client * ROUNDS + round).to_be_bytes();
+            stream.write_all(&message).await.unwrap();
+            let mut answer = [0; 4];
+            assert_eq!(stream.read(&mut answer).await.unwrap(), 4);
+            assert_eq!(answer, message);
+        }
+    }
+
+    run(|| async {
+        let listener = listener().await;
+        let addr = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| crate::spawn(ask(addr, client)))
+            .collect();
+        let mut servers = Vec::new();
+        for _ in 0..CLIENTS {
+            let (stream, _) = listener.accept().await.unwrap();
+            servers.push(crate::spawn(serve(stream)));
+        }
+        for client in clients {
+            client.await.unwrap();
+        }
+        for server in servers {
+            assert_eq!(server.await.unwrap(), ROUNDS);
+        }
+    });
+}
+
 /// The peer writes with the standard library and blocks; a `select`-like poll that drops the read
 /// future in between must lose nothing.
 #[test]

@@ -217,6 +217,7 @@ fn datagrams_go_through_a_path() {
 fn outside_a_runtime_is_an_error() {
     let place = Place::new();
     assert!(UnixListener::bind(&place.0).is_err());
+    assert!(UnixDatagram::bind(&place.0).is_err());
     assert!(!place.0.exists());
     assert!(UnixStream::pair().is_err());
     assert!(UnixDatagram::unbound().is_err());

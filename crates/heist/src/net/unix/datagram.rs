@@ -59,6 +59,8 @@ impl UnixDatagram {
     ///
     /// Where no runtime is entered or the runtime is closed, and what the system answers.
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixDatagram> {
+        // Asked first, so that outside a runtime no file is made.
+        crate::context::driver()?;
         UnixDatagram::from_std(std::os::unix::net::UnixDatagram::bind(path)?)
     }
 

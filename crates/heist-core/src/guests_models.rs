@@ -1,0 +1,201 @@
+//! Models of foreign threads against the end of the loop, and of the thread of `run` changing its
+//! slot.
+
+use super::Guests;
+use crate::task::state::{Complete, Park, Start, State, Wake};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::thread;
+
+/// What the end of the loop frees: every use reads it, the free writes it.
+struct Freed(UnsafeCell<bool>);
+
+// Loom checks the accesses, which is the point of the model.
+unsafe impl Sync for Freed {}
+unsafe impl Send for Freed {}
+
+impl Freed {
+    fn new() -> Freed {
+        Freed(UnsafeCell::new(false))
+    }
+
+    fn touch(&self) {
+        // SAFETY: loom checks that the free is not concurrent.
+        self.0
+            .with(|freed| assert!(!unsafe { *freed }, "used after it was freed"));
+    }
+
+    fn free(&self) {
+        // SAFETY: loom checks that no use is concurrent.
+        self.0.with_mut(|freed| unsafe { *freed = true });
+    }
+}
+
+struct World {
+    guests: Guests,
+    task: State,
+    /// The injector: one place is enough for one task.
+    queue: AtomicBool,
+    /// The list of tasks, which the end of the loop looks at until it is empty.
+    listed: AtomicBool,
+    shared: Freed,
+}
+
+impl World {
+    /// With an idle task and a waker on it.
+    fn new() -> Arc<World> {
+        let task = State::queued();
+        assert_eq!(task.start_run(), Start::Poll);
+        task.clone_waker();
+        assert_eq!(task.park(), Park::Idle);
+        Arc::new(World {
+            guests: Guests::new(),
+            task,
+            queue: AtomicBool::new(false),
+            listed: AtomicBool::new(true),
+            shared: Freed::new(),
+        })
+    }
+
+    /// As `waker::schedule` on a thread the runtime does not own.
+    fn foreign_wake(&self) {
+        match self.task.wake() {
+            Wake::Push => {
+                self.shared.touch();
+                let guest = self.guests.enter_held();
+                self.queue.store(true, Ordering::Release);
+                // The notification.
+                self.shared.touch();
+                drop(guest);
+            }
+            Wake::Noted | Wake::Free => {}
+        }
+    }
+
+    /// As a worker that takes the task from the injector until it is done.
+    fn receive(&self) {
+        while !self.queue.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        assert_eq!(self.task.start_run(), Start::Drop);
+        // As `TaskList::unlink`, under a lock.
+        self.listed.store(false, Ordering::Release);
+        assert!(matches!(self.task.complete(true), Complete::Finished));
+    }
+
+    /// As step 1 of the end of the loop.
+    fn cancel(&self) {
+        if self.task.request_cancel() == Wake::Push {
+            self.queue.store(true, Ordering::Release);
+        }
+    }
+
+    /// As step 4, and the free.
+    fn end(&self) {
+        self.guests.close();
+        self.guests.wait_empty();
+        self.shared.free();
+    }
+}
+
+/// A foreign thread wakes a task while the loop ends: cancels, receives, completes, and frees. The
+/// waker's last touch comes before the free.
+///
+/// Fails when the guest counts itself in after its push; when `Guest::drop` is Relaxed, or the load in
+/// `wait_empty`; when the end of the loop does not wait for guests.
+#[test]
+fn models_foreign_wake_against_the_end() {
+    loom::model(|| {
+        let world = World::new();
+        let foreign = {
+            let world = world.clone();
+            thread::spawn(move || world.foreign_wake())
+        };
+        world.cancel();
+        world.receive();
+        world.end();
+        foreign.join().unwrap();
+    });
+}
+
+/// The same with a worker that receives the task, on a thread that is not the one that frees.
+///
+/// Fails as the model before, and when leaving the list does not synchronise with the look at it.
+#[test]
+fn models_foreign_wake_a_worker_and_the_end() {
+    loom::model(|| {
+        let world = World::new();
+        let foreign = {
+            let world = world.clone();
+            thread::spawn(move || world.foreign_wake())
+        };
+        let worker = {
+            let world = world.clone();
+            thread::spawn(move || world.receive())
+        };
+        world.cancel();
+        while world.listed.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        world.end();
+        foreign.join().unwrap();
+        worker.join().unwrap();
+    });
+}
+
+/// A holder of an owned reference enters while the door is closed: it is refused, or waited for.
+///
+/// Fails when `enter` looks at CLOSED before it counts itself in; when `wait_empty` comes before
+/// `close`.
+#[test]
+fn models_enter_against_close() {
+    loom::model(|| {
+        let world = Arc::new((Guests::new(), Freed::new()));
+        let guests = [(), ()].map(|()| {
+            let world = world.clone();
+            thread::spawn(move || {
+                if let Some(guest) = world.0.enter() {
+                    world.1.touch();
+                    drop(guest);
+                }
+            })
+        });
+        world.0.close();
+        world.0.wait_empty();
+        world.1.free();
+        assert!(world.0.enter().is_none());
+        for guest in guests {
+            guest.join().unwrap();
+        }
+    });
+}
+
+/// A replica of `Pinned::set_slot` and `Pinned::unpark`: the thread of `run` leaves its slot while
+/// somebody wakes `main`. It sees the flag, or the unpark reaches what it parks on from now on.
+///
+/// Fails when either fence is left out.
+#[test]
+fn models_unpark_against_a_change_of_slot() {
+    loom::model(|| {
+        let slot = Arc::new(AtomicUsize::new(0));
+        let woken = Arc::new(AtomicBool::new(false));
+        let tokens = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let waker = {
+            let (slot, woken, tokens) = (slot.clone(), woken.clone(), tokens.clone());
+            thread::spawn(move || {
+                woken.store(true, Ordering::Release);
+                fence(Ordering::SeqCst);
+                tokens[slot.load(Ordering::Relaxed)].store(true, Ordering::Release);
+            })
+        };
+        slot.store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let seen = woken.load(Ordering::Relaxed);
+        waker.join().unwrap();
+        assert!(
+            seen || tokens[1].load(Ordering::Relaxed),
+            "parks although main was woken"
+        );
+    });
+}

@@ -1,0 +1,125 @@
+//! The monotonic clock as one `u64` of nanoseconds.
+//!
+//! A deadline is then a plain number that fits an atomic and compares in one instruction.
+//! [`Instant`] hides its number, so ours counts from the first reading in the process, plus
+//! [`BEFORE`], so that instants of before that reading have their numbers too. The conversion is
+//! exact: the same `Instant` always gives the same number, there and back.
+//!
+//! The readings come from the standard library on every system. A reading of the kernel's clock
+//! through `rustix` would spare a subtraction, but its search for the vDSO crashes under valgrind.
+
+#![forbid(unsafe_code)]
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The deadline that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// The number of the first reading: about ten years, so that what a running system remembers has
+/// a number above 0.
+const BEFORE: u64 = 1 << 58;
+
+/// The first reading of the process.
+#[inline]
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}
+
+/// The present time in nanoseconds of the monotonic clock.
+///
+/// The zero of the clock is unspecified; it is the same for all threads, and the readings never go
+/// backwards.
+///
+/// # Examples
+/// ```
+/// let start = heist_io::now();
+/// assert!(heist_io::now() >= start);
+/// ```
+#[inline]
+pub fn now() -> u64 {
+    let origin = origin();
+    after(Instant::now().saturating_duration_since(origin))
+}
+
+/// The number of the clock so long after the first reading.
+#[inline]
+fn after(origin: Duration) -> u64 {
+    u64::try_from(origin.as_nanos())
+        .ok()
+        .and_then(|nanos| nanos.checked_add(BEFORE))
+        .unwrap_or(NEVER)
+}
+
+/// The number of the clock at `t`; [`NEVER`] for an instant beyond its range, 0 for one before it.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let t = Instant::now() + Duration::from_secs(1);
+/// assert_eq!(heist_io::to_std(heist_io::from_std(t)), Some(t));
+/// ```
+pub fn from_std(t: Instant) -> u64 {
+    let origin = origin();
+    match t.checked_duration_since(origin) {
+        Some(later) => after(later),
+        None => {
+            u64::try_from((origin - t).as_nanos()).map_or(0, |before| BEFORE.saturating_sub(before))
+        }
+    }
+}
+
+/// The instant of a number of the clock; `None` for [`NEVER`] and where [`Instant`] cannot hold it.
+///
+/// # Examples
+/// ```
+/// assert_eq!(heist_io::to_std(heist_io::NEVER), None);
+/// assert!(heist_io::to_std(heist_io::now()).is_some());
+/// ```
+pub fn to_std(ns: u64) -> Option<Instant> {
+    if ns == NEVER {
+        return None;
+    }
+    match ns.checked_sub(BEFORE) {
+        Some(later) => origin().checked_add(Duration::from_nanos(later)),
+        None => origin().checked_sub(Duration::from_nanos(BEFORE - ns)),
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversion_goes_there_and_back_exactly() {
+        let start = Instant::now();
+        for offset in [0, 1, 999, 1_000_000_007, 86_400_000_000_000] {
+            let t = start + Duration::from_nanos(offset);
+            assert_eq!(to_std(from_std(t)), Some(t));
+            assert_eq!(from_std(t) - from_std(start), offset);
+        }
+    }
+
+    #[test]
+    fn a_converted_instant_is_never_early() {
+        for _ in 0..1000 {
+            let t = Instant::now();
+            let n = from_std(t);
+            assert!(now() >= n);
+            assert!(Instant::now() >= t);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range_saturate() {
+        assert_eq!(to_std(NEVER), None);
+        let past = Instant::now().checked_sub(Duration::from_secs(1 << 40));
+        if let Some(past) = past {
+            assert_eq!(from_std(past), 0);
+        }
+        if let Some(far) = Instant::now().checked_add(Duration::from_secs(1 << 40)) {
+            assert_eq!(from_std(far), NEVER);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The driver: the shards of one runtime, by number.
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::shard::Shard;
+use crate::source::Source;
+use crate::sync::{AtomicBool, Ordering};
+use crate::sys::{self, BorrowedIo};
+use crate::timer::Timer;
+
+/// The answer to everything that is asked of a driver after it was closed.
+///
+/// # Examples
+/// ```
+/// let error = heist_io::closed_error();
+/// assert!(error.get_ref().is_some_and(|e| e.is::<heist_io::Closed>()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the heist runtime of this socket is closed")
+    }
+}
+
+impl Error for Closed {}
+
+/// [`Closed`] as an `io::Error` of kind `NotConnected`.
+///
+/// # Examples
+/// ```
+/// assert_eq!(heist_io::closed_error().kind(), std::io::ErrorKind::NotConnected);
+/// ```
+pub fn closed_error() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, Closed)
+}
+
+/// Waits for events and time, for the threads of one runtime.
+///
+/// It consists of shards, each with an *owner*, the one thread that parks on it. A shard has a poller
+/// only once a source was registered with it; before that parking uses no file descriptor. A shard
+/// number beyond the last one means shard 0.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use heist_io::{Driver, NEVER};
+///
+/// let driver = Arc::new(Driver::new(1));
+/// driver.attach(0);
+/// driver.unpark(0); // one token
+/// driver.park(0, NEVER); // consumes it and returns
+/// driver.close();
+/// driver.release();
+/// ```
+pub struct Driver {
+    shards: Box<[Arc<Shard>]>,
+    closed: AtomicBool,
+}
+
+impl Driver {
+    /// Makes a driver with `shards` shards, at least one. Opens no file descriptor.
+    pub fn new(shards: usize) -> Driver {
+        Driver {
+            shards: (0..shards.max(1)).map(|_| Arc::new(Shard::new())).collect(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn shard(&self, shard: usize) -> &Arc<Shard> {
+        // Panic: `new` made at least one.
+        self.shards.get(shard).unwrap_or_else(|| &self.shards[0])
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The way events are waited for: `"epoll"` or `"polling"`.
+    pub fn backend(&self) -> &'static str {
+        sys::BACKEND
+    }
+
+    /// Whether a read or write that did less than it was asked for has drained the socket: an end
+    /// of stream that came together with the data is then known separately.
+    pub fn short_read_drains(&self) -> bool {
+        sys::SHORT_READ_DRAINS
+    }
+
+    /// Makes the calling thread the owner of `shard`: from now on it is the one that parks there.
+    pub fn attach(&self, shard: usize) {
+        self.shard(shard).attach();
+    }
+
+    /// Blocks the owner of `shard` until it is unparked, an event or a due timer comes, `deadline` is
+    /// reached, or spuriously.
+    ///
+    /// [`unpark`](Driver::unpark) leaves one token: if it was called since the last park returned, this
+    /// returns at once. Wakers of events and due timers have been run when it returns. Only the owner
+    /// may call it.
+    pub fn park(&self, shard: usize, deadline: u64) {
+        self.shard(shard).park(deadline);
+    }
+
+    /// Runs the wakers of what has happened on `shard` so far, without waiting, and says how many.
+    ///
+    /// The owner and any other thread may call it. Events are left alone while another thread looks
+    /// for them or waits; due timers are fired in any case. On a shard without sources and due timers
+    /// it makes no system call.
+    pub fn poll(&self, shard: usize) -> usize {
+        self.shard(shard).poll()
+    }
+
+    /// Wakes the owner of `shard`, or makes its next park return at once.
+    ///
+    /// Any thread may call it at any time, also after [`release`](Driver::release). It never panics and
+    /// makes one system call at most, and only if the owner is asleep.
+    #[inline]
+    pub fn unpark(&self, shard: usize) {
+        self.shard(shard).unpark();
+    }
+
+    /// Whether `shard` has a registered source or an armed timer. A hint.
+    pub fn is_used(&self, shard: usize) -> bool {
+        let shard = self.shard(shard);
+        shard.live() != 0 || shard.timers.alarm.next() != crate::NEVER
+    }
+
+    /// The earliest deadline in `shard`, or [`NEVER`](crate::NEVER). A hint: it may name a timer that
+    /// was cancelled since.
+    pub fn next_deadline(&self, shard: usize) -> u64 {
+        self.shard(shard).timers.alarm.next()
+    }
+
+    /// Ends the driver logically: wakes every waiter, which then gets [`Closed`], as does whatever is
+    /// registered or armed later, and unparks all owners. Idempotent; only the first call does the work.
+    pub fn close(&self) {
+        // Ordering: AcqRel: with `is_closed`. The shards have flags of their own under their locks.
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            for shard in &self.shards {
+                shard.close();
+            }
+        }
+    }
+
+    /// Closes every file descriptor of the driver. Idempotent; closes the driver first if need be.
+    ///
+    /// For when no thread parks any more; it waits for whoever still does. Calls that come later are
+    /// answered with [`Closed`], or go without descriptors.
+    pub fn release(&self) {
+        self.close();
+        for shard in &self.shards {
+            shard.release();
+        }
+    }
+
+    /// Whether the driver was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Registers `io`, which must be non-blocking, with `shard`.
+    ///
+    /// A stream socket is registered after its `connect` was started: before, the system reports it as
+    /// hung up.
+    ///
+    /// # Errors
+    /// [`Closed`] after [`close`](Driver::close); what the system answers if it has no descriptors or
+    /// memory left or cannot watch this kind of descriptor. Nothing is left behind then.
+    pub fn register(self: &Arc<Self>, io: BorrowedIo<'_>, shard: usize) -> io::Result<Source> {
+        let shard = if shard < self.shards.len() { shard } else { 0 };
+        let (record, registration) = self.shards[shard].register(io)?;
+        Ok(Source::new(record, registration, shard, self.clone()))
+    }
+
+    /// A timer of `shard`, unarmed.
+    pub fn timer(self: &Arc<Self>, shard: usize) -> Timer {
+        Timer::new(self.shard(shard).clone())
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("backend", &self.backend())
+            .field("closed", &self.is_closed())
+            .field("shards", &self.shards)
+            .finish()
+    }
+}

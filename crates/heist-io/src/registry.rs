@@ -1,0 +1,159 @@
+//! The registry: which source an event belongs to.
+//!
+//! A registration has a key, `generation << 32 | index` (20 bits of index where a word has 32
+//! bits). The index says where in the slab the record is; the generation, counted up with each
+//! registration of the shard, says whether it is still the same one. The event of a key that was
+//! given back is dropped: a closed and reused file descriptor never receives the event of its
+//! predecessor.
+//!
+//! One lock per shard. The holder of the turn takes it once per batch; else it is taken to register
+//! and to deregister, each of which makes a system call besides. No user code runs under it: records
+//! leave it alive and are dropped outside, since they may hold wakers.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::source::Record;
+
+const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+/// One bit less than there is, so that no key reaches those that the pollers keep for themselves.
+const GENERATION_MASK: u32 = (1u64 << (usize::BITS - INDEX_BITS - 1)).wrapping_sub(1) as u32;
+
+/// Where a record is, and which registration of that place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << INDEX_BITS | u64::from(self.index)
+    }
+
+    fn unpack(key: u64) -> Key {
+        Key {
+            index: (key & INDEX_MASK) as u32,
+            generation: (key >> INDEX_BITS) as u32,
+        }
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// Why a record was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Closed,
+    Full,
+}
+
+pub(crate) struct Registry {
+    records: Slab<Arc<Record>>,
+    generation: u32,
+    closed: bool,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            records: Slab::new(),
+            generation: 0,
+            closed: false,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Makes a record with a fresh key.
+    pub(crate) fn insert(&mut self) -> Result<Arc<Record>, Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        let entry = self.records.vacant_entry();
+        let index = u32::try_from(entry.key())
+            .ok()
+            .filter(|index| u64::from(*index) <= INDEX_MASK)
+            .ok_or(Refused::Full)?;
+        self.generation = (self.generation + 1) & GENERATION_MASK;
+        let record = Arc::new(Record::new(Key {
+            index,
+            generation: self.generation,
+        }));
+        entry.insert(record.clone());
+        Ok(record)
+    }
+
+    /// The record of an event's key, unless it has been given back.
+    #[inline]
+    pub(crate) fn get(&self, key: u64) -> Option<&Record> {
+        let key = Key::unpack(key);
+        let record = self.records.get(key.index as usize)?;
+        (record.key() == key).then_some(record)
+    }
+
+    /// Gives a key back. The record is to be dropped after the lock.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Arc<Record>> {
+        self.get(key.pack())?;
+        self.records.try_remove(key.index as usize)
+    }
+
+    /// Refuses records from now on, and hands out those it has.
+    pub(crate) fn close(&mut self) -> Slab<Arc<Record>> {
+        self.closed = true;
+        std::mem::take(&mut self.records)
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_given_back_is_dead_even_when_its_place_is_taken_again() {
+        let mut registry = Registry::new();
+        let first = registry.insert().unwrap().key();
+        assert!(registry.get(first.pack()).is_some());
+        assert!(registry.remove(first).is_some());
+        let second = registry.insert().unwrap().key();
+        assert_eq!(first.index, second.index);
+        assert!(registry.get(first.pack()).is_none());
+        assert!(registry.remove(first).is_none());
+        assert!(registry.get(second.pack()).is_some());
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn generations_wrap_below_the_reserved_keys() {
+        let mut registry = Registry::new();
+        registry.generation = GENERATION_MASK - 1;
+        let last = registry.insert().unwrap().key();
+        assert_eq!(last.generation, GENERATION_MASK);
+        let highest = Key {
+            index: INDEX_MASK as u32,
+            ..last
+        };
+        assert!(
+            highest.pack() < u64::from(u32::MAX) << 32 && highest.pack() < usize::MAX as u64 - 2
+        );
+        assert_eq!(Key::unpack(highest.pack()), highest);
+        assert_eq!(registry.insert().unwrap().key().generation, 0);
+    }
+
+    #[test]
+    fn a_closed_registry_refuses() {
+        let mut registry = Registry::new();
+        let key = registry.insert().unwrap().key();
+        assert_eq!(registry.close().len(), 1);
+        assert_eq!(registry.insert().err(), Some(Refused::Closed));
+        assert!(registry.remove(key).is_none());
+    }
+}

@@ -1,0 +1,410 @@
+//! A registered source: its record in the driver, and the two ways to wait for it.
+//!
+//! The [`Record`] is shared by the [`Source`] of the user and the registry of the shard. It holds
+//! the readiness word (see `readiness.rs` for its protocol) and the places where wakers wait:
+//!
+//! - one **slot** per direction for [`Source::poll_ready`]: the waker of the last poller. This is
+//!   what a socket's `poll_read` and `poll_write` use; it neither allocates nor locks;
+//! - one **list** for [`Source::ready`], for any number of tasks at once.
+//!
+//! A waker is put into its place first, then the word is told (edge 2), and the answer of that one
+//! operation decides whether to sleep.
+//!
+//! Readiness is a level, kept in the word: an event wakes *all* waiters of its direction, and one
+//! that is dropped before it looked takes nothing away from the others.
+//!
+//! # Order of locks
+//!
+//! turn → registry → waiter list. No user code runs under any of them: wakers are cloned before,
+//! moved under, and dropped or run after.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::driver::{Driver, closed_error};
+use crate::readiness::{Direction, End, Occurred, Place, Ready, Waiting, Word};
+use crate::registry::Key;
+use crate::shard::Shard;
+use crate::sync::{AtomicWaker, Mutex};
+use crate::sys::{BorrowedIo, Interest, Registration};
+use crate::wakers::WakeList;
+
+/// What driver and user share about a source.
+pub(crate) struct Record {
+    key: Key,
+    word: Word,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+    /// Locked only by waiters of the list, and by an event that finds one announced.
+    list: Mutex<Slab<Listed>>,
+}
+
+/// One waiter of the list.
+struct Listed {
+    direction: Direction,
+    /// `None` after an event took it; its future has not looked yet.
+    waker: Option<Waker>,
+}
+
+impl Record {
+    pub(crate) fn new(key: Key) -> Self {
+        Self {
+            key,
+            word: Word::new(key.generation()),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            list: Mutex::new(Slab::new()),
+        }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    fn slot(&self, direction: Direction) -> &AtomicWaker {
+        match direction {
+            Direction::Read => &self.reader,
+            Direction::Write => &self.writer,
+        }
+    }
+
+    /// Applies an event and collects the wakers it wakes.
+    pub(crate) fn apply(&self, occurred: Occurred, wakers: &mut WakeList) {
+        let waiting = self.word.apply(occurred);
+        self.collect(waiting, wakers);
+    }
+
+    /// Ends the source. Answers whether this call did, and not an earlier one.
+    pub(crate) fn finish(&self, end: End, wakers: &mut WakeList) -> bool {
+        let waiting = self.word.finish(end);
+        if let Some(waiting) = waiting {
+            self.collect(waiting, wakers);
+        }
+        waiting.is_some()
+    }
+
+    fn collect(&self, waiting: Waiting, wakers: &mut WakeList) {
+        for direction in [Direction::Read, Direction::Write] {
+            if waiting.has(direction, Place::Slot) {
+                if let Some(waker) = self.slot(direction).take() {
+                    wakers.push(waker);
+                }
+            }
+        }
+        if waiting.has_listed() {
+            self.collect_listed(waiting, wakers);
+        }
+    }
+
+    #[cold]
+    fn collect_listed(&self, waiting: Waiting, wakers: &mut WakeList) {
+        for (_, listed) in self.list.lock().iter_mut() {
+            if waiting.has(listed.direction, Place::List) {
+                if let Some(waker) = listed.waker.take() {
+                    wakers.push(waker);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &self.key)
+            .field("state", &self.word.load())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registration of a file descriptor with the driver: owns the registration, not the descriptor.
+///
+/// Call [`deregister`](Source::deregister) before the descriptor is closed or handed out. A `Source`
+/// that is dropped without that gives its key back, so that late events go nowhere, but the kernel
+/// keeps reporting them until the descriptor is closed.
+///
+/// # Examples
+/// ```no_run
+/// # use std::{io, sync::Arc, net::TcpStream, os::fd::AsFd, io::Read};
+/// # use heist_io::{Direction, Driver};
+/// async fn read(driver: &Arc<Driver>, stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+///     stream.set_nonblocking(true)?;
+///     let source = driver.register(stream.as_fd(), 0)?;
+///     loop {
+///         let seen = source.ready(Direction::Read).await?;
+///         match (&*stream).read(buf) {
+///             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+///                 source.clear_blocked(Direction::Read, seen);
+///             }
+///             done => {
+///                 source.deregister(stream.as_fd())?;
+///                 return done;
+///             }
+///         }
+///     }
+/// }
+/// ```
+pub struct Source {
+    record: Arc<Record>,
+    registration: Registration,
+    shard: usize,
+    driver: Arc<Driver>,
+}
+
+impl Source {
+    pub(crate) fn new(
+        record: Arc<Record>,
+        registration: Registration,
+        shard: usize,
+        driver: Arc<Driver>,
+    ) -> Self {
+        Self {
+            record,
+            registration,
+            shard,
+            driver,
+        }
+    }
+
+    fn home(&self) -> &Shard {
+        self.driver.shard(self.shard)
+    }
+
+    /// Waits until `d` is ready; the waker of the last call for `d` is the one that is woken.
+    ///
+    /// Answers with the ticket for [`clear`](Source::clear) and
+    /// [`clear_blocked`](Source::clear_blocked).
+    ///
+    /// # Errors
+    /// [`Closed`](crate::Closed) when the driver was closed; `NotConnected` when the source was
+    /// deregistered; what the system answers where waiting takes a system call.
+    #[inline]
+    pub fn poll_ready(&self, d: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        let seen = self.record.word.load();
+        if seen.satisfies(d) {
+            return Poll::Ready(answer(seen));
+        }
+        self.poll_wait(d, cx)
+    }
+
+    fn poll_wait(&self, d: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        self.record.slot(d).register(cx.waker());
+        self.sleep(d, Place::Slot)
+    }
+
+    /// The end of every wait: the waker is in its place.
+    fn sleep(&self, d: Direction, place: Place) -> Poll<io::Result<Ready>> {
+        let seen = self.record.word.wait(d, place);
+        if seen.satisfies(d) {
+            return Poll::Ready(answer(seen));
+        }
+        if self.registration.needs_rearm() {
+            self.rearm()?;
+        }
+        Poll::Pending
+    }
+
+    #[cold]
+    fn rearm(&self) -> io::Result<()> {
+        let key = self.record.key.pack();
+        self.home().rearm(&self.registration, key, || {
+            let state = self.record.word.load();
+            Interest {
+                read: state.is_awaited(Direction::Read),
+                write: state.is_awaited(Direction::Write),
+            }
+        })
+    }
+
+    #[cfg(all(test, heist_portable_io))]
+    pub(crate) fn registration_needs_rearm(&self) -> bool {
+        self.registration.needs_rearm()
+    }
+
+    #[cfg(all(test, heist_loom))]
+    pub(crate) fn key(&self) -> Key {
+        self.record.key
+    }
+
+    /// Waits until `d` is ready; any number of tasks may wait at once.
+    ///
+    /// # Errors
+    /// As [`poll_ready`](Source::poll_ready).
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: readiness stays until somebody clears it.
+    pub fn ready(&self, d: Direction) -> ReadyFuture<'_> {
+        ReadyFuture {
+            source: self,
+            direction: d,
+            place: None,
+        }
+    }
+
+    /// What is known at the moment: to be taken before an attempt.
+    #[inline]
+    pub fn snapshot(&self) -> Ready {
+        self.record.word.load()
+    }
+
+    /// Takes readiness away after an attempt that took less than it could have (a short read), unless
+    /// an event has come since `seen`. That a direction is closed stays.
+    #[inline]
+    pub fn clear(&self, d: Direction, seen: Ready) {
+        self.record.word.clear(d, seen);
+    }
+
+    /// Takes readiness away after an attempt that would have blocked, unless an event has come since
+    /// `seen`. That a direction is closed goes too, for the attempt has just disproved it.
+    #[inline]
+    pub fn clear_blocked(&self, d: Direction, seen: Ready) {
+        self.record.word.clear_blocked(d, seen);
+    }
+
+    /// The shard whose owner reports this source's events.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// The driver that this source is registered with.
+    pub fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
+    /// Takes `io`, the descriptor that was registered, out of the driver. Idempotent.
+    ///
+    /// Who still waits is woken and gets an error.
+    ///
+    /// # Errors
+    /// What the system answers, for instance when `io` is not the descriptor that was registered. The
+    /// source counts as deregistered all the same.
+    pub fn deregister(&self, io: BorrowedIo<'_>) -> io::Result<()> {
+        let mut wakers = WakeList::new();
+        if !self.record.finish(End::Deregistered, &mut wakers) {
+            return Ok(());
+        }
+        let removed = self
+            .home()
+            .deregister(self.record.key, &self.registration, io);
+        wakers.run();
+        removed
+    }
+}
+
+/// What a satisfied wait answers.
+#[inline]
+fn answer(seen: Ready) -> io::Result<Ready> {
+    match seen.end() {
+        None => Ok(seen),
+        Some(end) => Err(ended(end)),
+    }
+}
+
+#[cold]
+fn ended(end: End) -> io::Error {
+    match end {
+        End::DriverClosed => closed_error(),
+        End::Deregistered => io::Error::new(
+            io::ErrorKind::NotConnected,
+            "this source was taken out of the driver",
+        ),
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if self.record.word.load().end() != Some(End::Deregistered) {
+            self.home().abandon(self.record.key, &self.registration);
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("shard", &self.shard)
+            .field("record", &self.record)
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A wait for readiness, made by [`Source::ready`].
+#[must_use = "futures do nothing unless they are polled"]
+pub struct ReadyFuture<'a> {
+    source: &'a Source,
+    direction: Direction,
+    /// Our place in the list, once we had to wait.
+    place: Option<usize>,
+}
+
+impl ReadyFuture<'_> {
+    /// Puts the waker into the list, into the place we have or a new one.
+    fn enlist(&mut self, waker: &Waker) {
+        let waker = waker.clone();
+        let mut list = self.source.record.list.lock();
+        let old = match self.place.and_then(|place| list.get_mut(place)) {
+            Some(listed) => listed.waker.replace(waker),
+            None => {
+                self.place = Some(list.insert(Listed {
+                    direction: self.direction,
+                    waker: Some(waker),
+                }));
+                None
+            }
+        };
+        drop(list);
+        drop(old);
+    }
+
+    fn unlist(&mut self) {
+        if let Some(place) = self.place.take() {
+            let removed = self.source.record.list.lock().try_remove(place);
+            drop(removed);
+        }
+    }
+}
+
+impl Future for ReadyFuture<'_> {
+    type Output = io::Result<Ready>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        let mut seen = self.source.record.word.load();
+        if !seen.satisfies(self.direction) {
+            self.enlist(cx.waker());
+            match self.source.sleep(self.direction, Place::List) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(now)) => seen = now,
+                Poll::Ready(Err(error)) => {
+                    self.unlist();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        self.unlist();
+        Poll::Ready(answer(seen))
+    }
+}
+
+impl Drop for ReadyFuture<'_> {
+    fn drop(&mut self) {
+        self.unlist();
+    }
+}
+
+impl fmt::Debug for ReadyFuture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyFuture")
+            .field("direction", &self.direction)
+            .field("listed", &self.place.is_some())
+            .finish_non_exhaustive()
+    }
+}

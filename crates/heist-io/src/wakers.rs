@@ -1,0 +1,137 @@
+//! Wakers collected under a lock, run after it.
+//!
+//! A waker is user code: it may panic, block, or call back into the driver. So the driver only
+//! ever *moves* wakers while it holds something, and runs them here, with nothing held. One that
+//! panics does not keep the others from running.
+//!
+//! The buffer is kept per thread between batches, so that a turn allocates nothing. A waker that
+//! calls back into the driver finds the thread's buffer taken and gets a fresh one.
+
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+/// A buffer that once grew beyond this is freed and not kept: 16 KiB per thread.
+const KEEP: usize = 1024;
+
+thread_local! {
+    static SPARE: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
+}
+
+/// Wakers that have been taken out of their places and are now to be run.
+#[must_use = "wakers that are not run are lost wake-ups"]
+pub(crate) struct WakeList {
+    list: Vec<Waker>,
+}
+
+impl WakeList {
+    pub(crate) fn new() -> Self {
+        // At the end of a thread the spare is gone already; an empty buffer does as well.
+        let list = SPARE.try_with(Cell::take).unwrap_or_default();
+        debug_assert!(list.is_empty());
+        Self { list }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, waker: Waker) {
+        self.list.push(waker);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Runs all wakers, the first one first, and says how many there were. No lock of ours may be
+    /// held by the caller.
+    pub(crate) fn run(mut self) -> usize {
+        let count = self.list.len();
+        if count > 0 {
+            let mut rest = self.list.drain(..);
+            // One guard around the whole loop; it is entered again only after a panic.
+            while let Err(payload) = catch_unwind(AssertUnwindSafe(|| {
+                rest.by_ref().for_each(Waker::wake);
+            })) {
+                discard(payload);
+            }
+        }
+        let list = std::mem::take(&mut self.list);
+        if list.capacity() != 0 && list.capacity() <= KEEP {
+            let _ = SPARE.try_with(|spare| spare.set(list));
+        }
+        count
+    }
+}
+
+/// Drops the payload of a panic, which is user code once more.
+///
+/// The panic itself has been reported by the panic hook. A payload whose destructor panics is
+/// leaked with what its own panic carries, since that could go on for ever.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Wake;
+
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("payload");
+        }
+    }
+
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::panic_any(PanicsOnDrop);
+        }
+    }
+
+    /// A waker in the middle panics, with a payload that panics again: the others still run.
+    #[test]
+    fn a_panicking_waker_does_not_stop_the_others() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let mut list = WakeList::new();
+        list.push(count.clone().into());
+        list.push(Arc::new(Panics).into());
+        list.push(count.clone().into());
+        assert_eq!(list.run(), 3);
+        assert_eq!(count.0.load(Relaxed), 2);
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    /// A waker that makes a list of its own while the outer one runs must not see the outer buffer.
+    #[test]
+    fn a_nested_list_is_its_own() {
+        struct Nested(Arc<Count>);
+        impl Wake for Nested {
+            fn wake(self: Arc<Self>) {
+                let mut inner = WakeList::new();
+                inner.push(self.0.clone().into());
+                assert_eq!(inner.run(), 1);
+            }
+        }
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let mut list = WakeList::new();
+        list.push(Arc::new(Nested(count.clone())).into());
+        list.push(count.clone().into());
+        assert_eq!(list.run(), 2);
+        assert_eq!(count.0.load(Relaxed), 2);
+    }
+}
