@@ -2,35 +2,11 @@
 //! slot.
 
 use super::Guests;
+use crate::task::models::Memory;
 use crate::task::state::{Complete, Park, Start, State, Wake};
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
-
-/// What the end of the loop frees: every use reads it, the free writes it.
-struct Freed(UnsafeCell<bool>);
-
-// Loom checks the accesses, which is the point of the model.
-unsafe impl Sync for Freed {}
-unsafe impl Send for Freed {}
-
-impl Freed {
-    fn new() -> Freed {
-        Freed(UnsafeCell::new(false))
-    }
-
-    fn touch(&self) {
-        // SAFETY: loom checks that the free is not concurrent.
-        self.0
-            .with(|freed| assert!(!unsafe { *freed }, "used after it was freed"));
-    }
-
-    fn free(&self) {
-        // SAFETY: loom checks that no use is concurrent.
-        self.0.with_mut(|freed| unsafe { *freed = true });
-    }
-}
 
 struct World {
     guests: Guests,
@@ -39,7 +15,8 @@ struct World {
     queue: AtomicBool,
     /// The list of tasks, which the end of the loop looks at until it is empty.
     listed: AtomicBool,
-    shared: Freed,
+    /// The shared state, which the end of the loop frees.
+    shared: Memory,
 }
 
 impl World {
@@ -54,7 +31,7 @@ impl World {
             task,
             queue: AtomicBool::new(false),
             listed: AtomicBool::new(true),
-            shared: Freed::new(),
+            shared: Memory::new(),
         })
     }
 
@@ -73,12 +50,23 @@ impl World {
         }
     }
 
-    /// As a worker that takes the task from the injector until it is done.
+    /// As a worker that takes the task from the injector, every time, until it is done.
     fn receive(&self) {
-        while !self.queue.load(Ordering::Acquire) {
-            thread::yield_now();
+        loop {
+            while !self.queue.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            self.queue.store(false, Ordering::Relaxed);
+            while self.task.start_run() == Start::Poll {
+                // Received before it was cancelled.
+                if self.task.park() == Park::Idle {
+                    break;
+                }
+            }
+            if self.task.snapshot().is_running() {
+                break;
+            }
         }
-        assert_eq!(self.task.start_run(), Start::Drop);
         // As `TaskList::unlink`, under a lock.
         self.listed.store(false, Ordering::Release);
         assert!(matches!(self.task.complete(true), Complete::Finished));
@@ -151,7 +139,7 @@ fn models_foreign_wake_a_worker_and_the_end() {
 #[test]
 fn models_enter_against_close() {
     loom::model(|| {
-        let world = Arc::new((Guests::new(), Freed::new()));
+        let world = Arc::new((Guests::new(), Memory::new()));
         let guests = [(), ()].map(|()| {
             let world = world.clone();
             thread::spawn(move || {

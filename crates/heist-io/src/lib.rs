@@ -76,7 +76,7 @@ mod wheel;
 
 #[cfg(all(test, heist_loom))]
 mod models;
-#[cfg(all(test, not(heist_loom)))]
+#[cfg(all(test, unix, not(heist_loom)))]
 mod tests;
 
 pub use crate::clock::{NEVER, from_std, now, to_std};

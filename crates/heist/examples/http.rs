@@ -95,12 +95,12 @@ async fn self_test() -> Result<(), AnyError> {
     let (stop_routed, routed_stopped) = futures::channel::oneshot::channel::<()>();
     let plain = heist::spawn(
         serve(plain, service_fn(answer))
-            .with_graceful_shutdown(async { drop(plain_stopped.await) })
+            .with_graceful_shutdown(async { _ = plain_stopped.await })
             .into_future(),
     );
     let routed = heist::spawn(
         serve(routed, router())
-            .with_graceful_shutdown(async { drop(routed_stopped.await) })
+            .with_graceful_shutdown(async { _ = routed_stopped.await })
             .drain_timeout(Duration::from_secs(5))
             .into_future(),
     );

@@ -146,8 +146,10 @@ const TITLES: [&str; 5] = [
 async fn start_server() -> Result<Uri, AnyError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?).parse()?;
-    // Nobody ends this task: the end of `run` does.
-    heist::spawn(heist::hyper::serve(listener, service_fn(answer)).into_future());
+    // Without its handle the task goes on by itself; the end of `run` ends it.
+    drop(heist::spawn(
+        heist::hyper::serve(listener, service_fn(answer)).into_future(),
+    ));
     Ok(url)
 }
 

@@ -39,7 +39,8 @@
 //!    edge 4 has given back. The number of the descriptor may then be used for anything.
 //! 2. After edge 4 no handler enters: the count only falls, however many signals arrive. Closing
 //!    waits for a few system calls of others and cannot be held up for ever.
-//! 3. The handler takes no lock, allocates nothing, never blocks and leaves `errno` as it was.
+//! 3. The handler takes no lock, allocates nothing, never blocks or panics, and leaves `errno` as it
+//!    was. It may run on the small stack that the standard library keeps for signals.
 //! 4. As long as the handler is installed by us there is a listener. A handler that finds none (it
 //!    was late, it was put back by someone who had saved it, or it runs in a forked child) does what
 //!    the default would have done, if that is what it had replaced.
@@ -351,8 +352,9 @@ mod sys {
             // Ordering: Relaxed. The store below publishes it.
             self.socket.store(socket, Ordering::Relaxed);
             // Ordering: Release. Pairs with the Acquire in `enter`; makes `socket` visible to the
-            // handler. Nobody else writes a free seat, so a store loses no count.
-            self.state.store(OPEN, Ordering::Release);
+            // handler.
+            let before = self.state.swap(OPEN, Ordering::Release);
+            debug_assert_eq!(before, 0, "the seat was open or had writers");
         }
 
         /// Edge 2. The answer may be used until `leave`.
@@ -385,11 +387,9 @@ mod sys {
         pub(super) fn leave(&self) {
             // Ordering: Release. Pairs with the Acquire in `close`; our write to the socket comes
             // before the close of its descriptor.
-            let before = self.state.fetch_sub(1, Ordering::Release);
-            debug_assert!(
-                before & !OPEN > 0,
-                "left more often than entered: {before:#x}"
-            );
+            // Panic: none here, where a handler may be running; a count gone wrong is noticed by the
+            // next `open`.
+            self.state.fetch_sub(1, Ordering::Release);
         }
 
         /// Edge 4. When it returns, no handler has the socket or will get it.
@@ -488,7 +488,7 @@ mod sys {
         let mut action = default();
         action.sa_sigaction = address();
         // System calls that it interrupts go on by themselves, and a thread with an alternate stack
-        // (a small one of another language, say) uses that.
+        // (the standard library gives it one) uses that: its own may be nearly full.
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         action
     }

@@ -13,4 +13,4 @@ pub(crate) mod state;
 
 #[cfg(test)]
 #[path = "tests/models.rs"]
-mod models;
+pub(crate) mod models;

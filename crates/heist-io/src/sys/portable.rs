@@ -227,7 +227,7 @@ fn occurred(event: &polling::Event) -> Occurred {
     occurred
 }
 
-#[cfg(all(test, not(heist_loom)))]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use crate::tests::{drive, read, watchdog, write_all};

@@ -31,7 +31,7 @@ use crate::Handle;
 /// heist::run(async {
 ///     let shared = std::rc::Rc::new(1);
 ///     // `Rc` cannot be sent between threads: this is for a `LocalHandle`.
-///     heist::Handle::current().spawn(async move { drop(shared) }).unwrap();
+///     heist::Handle::current().spawn_with_handle(async move { drop(shared) }).unwrap();
 /// });
 /// ```
 impl Spawn for Handle {

@@ -1,11 +1,11 @@
-//! [hyper] on heist: its runtime traits, and [`serve`]. Needs the feature `hyper`.
+//! [hyper] on heist: its runtime traits, and [`serve()`]. Needs the feature `hyper`.
 //!
 //! hyper speaks HTTP and leaves the rest to whoever runs it: spawning, waiting, reading and writing.
 //! [`rt`] fills these in, under the names that users of `hyper-util` expect: [`rt::HeistExecutor`],
 //! [`rt::HeistTimer`], [`rt::HeistIo`]. They go wherever hyper asks for an executor, a timer or an
 //! I/O object, in its client and in its server. Nothing here brings a second reactor or thread pool.
 //!
-//! [`serve`] is the loop that most servers need: accept, speak HTTP/1.1 on each connection in a task
+//! [`serve()`] is the loop that most servers need: accept, speak HTTP/1.1 on each connection in a task
 //! of its own, and end gracefully. For HTTP/2, hand the same adapters to
 //! `hyper::server::conn::http2` (with hyper's feature `http2`) in a loop of your own.
 //!
@@ -28,7 +28,7 @@
 //!     let service = service_fn(|request: Request<Incoming>| async move {
 //!         Ok::<_, Infallible>(Response::new(format!("you asked for {}", request.uri())))
 //!     });
-//!     heist::spawn(heist::hyper::serve(listener, service).into_future());
+//!     drop(heist::spawn(heist::hyper::serve(listener, service).into_future()));
 //!
 //!     let stream = TcpStream::connect(address).await?;
 //!     let (mut sender, connection) =

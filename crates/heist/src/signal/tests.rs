@@ -132,6 +132,10 @@ mod unix {
 
     /// The listener outlives its runtime. It is told so, and still undoes all it did.
     #[test]
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the listener is to outlive the run"
+    )]
     fn a_closed_runtime_ends_the_wait() {
         let _alone = alone();
         within(|| {

@@ -1,3 +1,7 @@
-//! Tests of the cell.
-#[cfg(not(heist_loom))]
+//! Tests of the cell over the real scheduler: plain ones, with a seam that parks threads.
+//!
+//! The model-checked ones are in `models.rs`, which only `--cfg heist_loom` compiles.
+
 mod general;
+mod support;
+mod word;

@@ -263,7 +263,7 @@ impl<T> FuturesIo<T> {
     /// Wraps a stream.
     ///
     /// ```
-    /// let io = heist::hyper::rt::FuturesIo::new(futures::io::Cursor::new(Vec::new()));
+    /// let io = heist::hyper::rt::FuturesIo::new(futures::io::Cursor::new(vec![1]));
     /// # let _ = io;
     /// ```
     pub fn new(stream: T) -> FuturesIo<T> {

@@ -1,4 +1,4 @@
-//! [`serve`]: a listener and a service make a server.
+//! [`serve()`]: a listener and a service make a server.
 //!
 //! The future of [`Serve`] accepts and spawns one task per connection. It ends in this order:
 //!
@@ -13,6 +13,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,10 +23,12 @@ use ::hyper::body::{Body, Incoming};
 use ::hyper::rt::{Read, Write};
 use ::hyper::server::conn::http1;
 use futures_io::AsyncWrite;
+use heist_core::Spawn;
 
 use super::drain::{Connection, Drain, Phase};
 use super::rt::{HeistIo, HeistTimer};
 use super::service::{BoxError, HttpService};
+use crate::handle::spawn_at;
 use crate::net::addr::sealed::Seal;
 use crate::net::{StreamSocket, TcpListener, TcpStream};
 use crate::time::{Closed, sleep, timeout};
@@ -61,7 +64,7 @@ const ACCEPT_ATTEMPTS: u32 = 10;
 ///     let router = Router::new().route("/", get(|| async { "hello" }));
 ///     let server = heist::spawn(
 ///         heist::hyper::serve(listener, router)
-///             .with_graceful_shutdown(async move { drop(stopped.await) })
+///             .with_graceful_shutdown(async move { _ = stopped.await })
 ///             .into_future(),
 ///     );
 ///
@@ -94,6 +97,7 @@ const ACCEPT_ATTEMPTS: u32 = 10;
 ///
 /// Dropping the future closes the listener and asks the connections to finish, without waiting for
 /// them.
+#[track_caller]
 pub fn serve<L, S, Kind>(listener: L, service: S) -> Serve<L, S, Kind>
 where
     L: Listener,
@@ -108,11 +112,12 @@ where
         signal: None,
         drain_timeout: None,
         on_error: None,
+        site: Location::caller(),
         kind: PhantomData,
     }
 }
 
-/// A server that has not started yet. Made by [`serve`]; see there.
+/// A server that has not started yet. Made by [`serve()`]; see there.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve<L, S, Kind> {
     listener: L,
@@ -121,6 +126,8 @@ pub struct Serve<L, S, Kind> {
     signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     drain_timeout: Option<Duration>,
     on_error: Option<Arc<OnError>>,
+    /// Where `serve` was called: the connections' tasks go by it in reports.
+    site: &'static Location<'static>,
     kind: PhantomData<fn() -> Kind>,
 }
 
@@ -217,6 +224,7 @@ where
             mut signal,
             drain_timeout,
             on_error,
+            site,
             kind: _,
         } = self;
         let mut service = Cloned {
@@ -234,7 +242,7 @@ where
                         };
                         let http = http1.serve_connection(io, service.next()).with_upgrades();
                         let conduct = conduct(http, drain.connection(), on_error.clone());
-                        drop(crate::spawn(conduct));
+                        drop(spawn_at(Spawn::at(site), conduct));
                     }
                 });
                 poll_fn(|cx| {
@@ -333,7 +341,7 @@ async fn conduct<I, S>(
     }
 }
 
-/// A listener that [`serve`] accepts from: [`TcpListener`], and `UnixListener` where there is one.
+/// A listener that [`serve()`] accepts from: [`TcpListener`], and `UnixListener` where there is one.
 ///
 /// The trait is sealed: it has no method for users.
 ///

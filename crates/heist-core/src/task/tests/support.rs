@@ -1,0 +1,250 @@
+//! What the tests stand on: a seam without a driver, things that count, and a watchdog.
+
+use crate::{Config, JoinHandle, NEVER, Outcome, Runtime, Seam, ShutdownReport, Spawn};
+use parking_lot::{Condvar, Mutex};
+use std::any::Any;
+use std::future::Future;
+use std::panic::{Location, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// How long a test may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 });
+
+/// Parks threads on tokens and waits for nothing else.
+#[derive(Debug)]
+pub(super) struct Threads {
+    began: Instant,
+    slots: Vec<(Mutex<bool>, Condvar)>,
+}
+
+impl Threads {
+    pub(super) fn new(config: &Config) -> Arc<Threads> {
+        let slots = config.workers + config.spare_workers;
+        Arc::new(Threads {
+            began: Instant::now(),
+            slots: (0..slots).map(|_| Default::default()).collect(),
+        })
+    }
+}
+
+impl Seam for Threads {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+    fn seed(&self) -> u64 {
+        7
+    }
+    fn attach(&self, _: usize) {}
+    fn park(&self, slot: usize, deadline: u64) {
+        let (token, unparked) = &self.slots[slot];
+        let mut token = token.lock();
+        while !*token {
+            if deadline == NEVER {
+                unparked.wait(&mut token);
+                continue;
+            }
+            let left = Duration::from_nanos(deadline.saturating_sub(self.now()));
+            if left.is_zero() || unparked.wait_for(&mut token, left).timed_out() {
+                break;
+            }
+        }
+        *token = false;
+    }
+    fn poll(&self, _: usize) -> usize {
+        0
+    }
+    fn unpark(&self, slot: usize) {
+        let (token, unparked) = &self.slots[slot];
+        *token.lock() = true;
+        unparked.notify_one();
+    }
+    fn is_used(&self, _: usize) -> bool {
+        false
+    }
+    fn close(&self) {}
+    fn release(&self) {}
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Runs a test on a thread of its own; one that hangs fails with `what`.
+pub(super) fn within(what: &str, test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let _done = done;
+        test();
+    });
+    match ended.recv_timeout(PATIENCE) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
+        _ => {
+            if let Err(payload) = thread.join() {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+/// The same for one worker and for two.
+pub(super) fn with_workers(what: &str, test: impl Fn(usize) + Send + Clone + 'static) {
+    for workers in [1, 2] {
+        let test = test.clone();
+        within(&format!("{what} (workers: {workers})"), move || {
+            test(workers)
+        });
+    }
+}
+
+pub(super) fn config(workers: usize) -> Config {
+    Config {
+        workers,
+        spare_workers: workers - 1,
+        ..Config::default()
+    }
+}
+
+pub(super) fn runtime(config: Config) -> Runtime {
+    let seam = Threads::new(&config);
+    Runtime::new(config, seam, Location::caller()).expect("a runtime")
+}
+
+/// Runs `main` on a runtime of its own, then closes it.
+pub(super) fn run<F: Future>(workers: usize, main: F) -> (F::Output, ShutdownReport) {
+    let (outcome, report) = run_outcome(workers, main);
+    (
+        outcome.unwrap_or_else(|payload| resume_unwind(payload)),
+        report,
+    )
+}
+
+pub(super) fn run_outcome<F: Future>(
+    workers: usize,
+    main: F,
+) -> (Outcome<F::Output>, ShutdownReport) {
+    runtime(config(workers)).run_and_close(Location::caller(), main)
+}
+
+#[track_caller]
+pub(super) fn here() -> Spawn {
+    Spawn::at(Location::caller())
+}
+
+/// Spawns on the runtime of this thread.
+#[track_caller]
+pub(super) fn go<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let Ok(handle) = crate::spawn(here(), future) else {
+        panic!("no runtime here");
+    };
+    handle
+}
+
+/// Counts its drops.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+    pub(super) fn add(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+    pub(super) fn on_drop(&self) -> Counted {
+        Counted(self.clone())
+    }
+}
+
+/// See [`Count::on_drop`].
+#[derive(Debug)]
+pub(super) struct Counted(Count);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// Panics when it is dropped, once counted.
+#[derive(Debug)]
+pub(super) struct Bomb(pub(super) Count, pub(super) &'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.0.add();
+        panic!("{}", self.1);
+    }
+}
+
+/// Somewhere to leave a waker, and a condition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Event(Arc<Mutex<(bool, Vec<Waker>)>>);
+
+impl Event {
+    /// The wakers left so far.
+    pub(super) fn wakers(&self) -> Vec<Waker> {
+        self.0.lock().1.clone()
+    }
+    pub(super) fn set(&self) {
+        let wakers = {
+            let mut inner = self.0.lock();
+            inner.0 = true;
+            std::mem::take(&mut inner.1)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+    /// Blocks the thread until somebody waits.
+    pub(super) fn wait_for_waiter(&self) {
+        while self.0.lock().1.is_empty() {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Future for Event {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.0.lock();
+        if inner.0 {
+            return Poll::Ready(());
+        }
+        inner.1.push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Another executor, as small as can be.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a payload that is not text")
+}
