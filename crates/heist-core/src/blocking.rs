@@ -120,6 +120,9 @@ impl Pool {
             drop(state);
             if let Err(error) = self.start(shared) {
                 self.not_started(shared, &error);
+                shared
+                    .threads
+                    .report_failure(shared, Purpose::Blocking, &error);
             }
         }
     }

@@ -304,9 +304,9 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
 
     // The runtimes that were dropped in our tasks.
     let children = std::mem::take(&mut closing.inner.lock().children);
-    let until = Instant::now() + shared.config.blocking_grace;
+    let until = Instant::now().checked_add(shared.config.blocking_grace);
     for child in children {
-        if child.closing.wait_finished(Some(until)).is_none() {
+        if child.closing.wait_finished(until).is_none() {
             report.threads_left += 1;
         }
     }
@@ -436,12 +436,13 @@ fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
 /// Step 3: waits for closures that run. Returns those that were given up.
 fn wait_for_closures(cx: &Context<'_>) -> Vec<Label> {
     let shared = cx.shared;
-    let until = Instant::now() + shared.config.blocking_grace;
+    // A grace beyond the clock's range has no end.
+    let began = Instant::now();
     loop {
         if shared.blocking.tasks.len() == 0 {
             return Vec::new();
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let left = shared.config.blocking_grace.saturating_sub(began.elapsed());
         if left.is_zero() {
             let (labels, wakers) = shared.blocking.tasks.abandon();
             wakers.into_iter().for_each(crate::task::wake_foreign);

@@ -1,6 +1,8 @@
 //! Models of foreign threads against the end of the loop, and of the thread of `run` changing its
 //! slot.
 
+#![forbid(unsafe_code)]
+
 use super::Guests;
 use crate::task::models::Memory;
 use crate::task::state::{Complete, Park, Start, State, Wake};
@@ -109,7 +111,8 @@ fn models_foreign_wake_against_the_end() {
 
 /// The same with a worker that receives the task, on a thread that is not the one that frees.
 ///
-/// Fails as the model before, and when leaving the list does not synchronise with the look at it.
+/// Fails when `Guest::drop` is Relaxed, and when `notify` compares with Relaxed (the task is received
+/// before the waker's writes).
 #[test]
 fn models_foreign_wake_a_worker_and_the_end() {
     loom::model(|| {

@@ -220,12 +220,14 @@ impl MainLoop {
         worker.leave_loop();
         worker.vacate();
         self.local.pinned.set_slot(None);
-        // This slot's shard is attended by its owner alone; any other need by any worker.
         let shared = &self.shared;
         if shared.closing.has_begun() {
             return;
         }
-        if shared.needs_worker() && (shared.seam.is_used(index) || !shared.threads.any_worker()) {
+        // This slot's shard is attended by its owner alone; any other need by any worker.
+        let needed = shared.needs_worker();
+        shared.threads.attend(shared, index);
+        if needed && !shared.threads.any_worker() {
             shared.monitor.wanted(shared);
             shared.threads.start_worker(shared);
         }

@@ -67,7 +67,12 @@ impl Monitor {
         shared
             .threads
             .start(shared, Purpose::Monitor, move || thread(&me))
-            .inspect_err(|_| self.started.store(false, Ordering::Relaxed))
+            .inspect_err(|error| {
+                self.started.store(false, Ordering::Relaxed);
+                shared
+                    .threads
+                    .report_failure(shared, Purpose::Monitor, error);
+            })
     }
 
     /// Ends the monitor's sleep.

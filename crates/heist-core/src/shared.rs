@@ -212,6 +212,9 @@ impl Shared {
 
     /// The owner of a slot is blocked, as far as somebody knows. It takes the note back itself.
     pub(crate) fn mark_blocked(&self, slot: &Slot) {
+        if slot.has_note(BLOCKED) {
+            return;
+        }
         // Counted before the note can be found, so that the count never falls below zero.
         self.blocked.fetch_add(1, Ordering::Relaxed);
         if !slot.note(BLOCKED) {

@@ -36,6 +36,8 @@ struct Inner {
     running: Vec<JoinHandle<()>>,
     /// How long to wait after the next failed start.
     pause: Duration,
+    /// The first failure of a series has not been reported yet.
+    unreported: bool,
     closed: bool,
 }
 
@@ -66,6 +68,7 @@ impl Threads {
             inner: Mutex::new(Inner {
                 running: Vec::new(),
                 pause: START_BACKOFF.0,
+                unreported: false,
                 closed: false,
             }),
         }
@@ -142,7 +145,7 @@ impl Threads {
                 worker::thread(me, worker);
             }
         });
-        if started.is_err() {
+        if let Err(error) = &started {
             if let Some(worker) = handed.lock().take() {
                 worker.vacate();
             }
@@ -150,6 +153,7 @@ impl Threads {
             if shared.idle.end_search() {
                 shared.notify(MayStart::No);
             }
+            self.report_failure(shared, Purpose::Worker(index), error);
         }
         started.map(|()| true)
     }
@@ -178,9 +182,34 @@ impl Threads {
         if !shared.injector.is_empty() || (!self.any_worker() && shared.needs_worker()) {
             shared.notify(MayStart::Yes);
         }
+        for index in 0..shared.slots.len() {
+            self.attend(shared, index);
+        }
     }
 
-    /// Starts a thread. On failure the first of a series is reported.
+    /// Starts a worker on a vacant slot whose shard has sources or timers: nobody else would look
+    /// after them.
+    pub(crate) fn attend(&self, shared: &Shared, index: usize) {
+        if shared.seam.is_used(index) && shared.slots[index].is_vacant() && self.may_try(shared) {
+            // A failure has been reported, and is tried again.
+            let _ = self.start_worker_at(shared, index);
+        }
+    }
+
+    /// Tells the error handler that a thread could not be started, once for a series of failures.
+    /// Called when everything that was taken for the thread has been given back.
+    pub(crate) fn report_failure(&self, shared: &Shared, purpose: Purpose, error: &io::Error) {
+        let unreported = std::mem::take(&mut self.inner.lock().unreported);
+        if unreported {
+            let role = purpose.name();
+            shared
+                .config
+                .hooks
+                .report(&Report::ThreadNotStarted { error, role });
+        }
+    }
+
+    /// Starts a thread. Whoever calls it reports the failure.
     pub(crate) fn start(
         &self,
         shared: &Shared,
@@ -206,20 +235,11 @@ impl Threads {
                 Ok(())
             }
             Err(error) => {
-                let first = inner.pause == START_BACKOFF.0;
-                let retry_at = shared
-                    .seam
-                    .now()
-                    .saturating_add(inner.pause.as_nanos() as u64);
+                inner.unreported |= inner.pause == START_BACKOFF.0;
+                let pause = inner.pause.as_nanos() as u64;
+                let retry_at = shared.seam.now().saturating_add(pause);
                 self.retry_at.store(retry_at, Ordering::Relaxed);
                 inner.pause = (inner.pause * 2).min(START_BACKOFF.1);
-                drop(inner);
-                if first {
-                    shared.config.hooks.report(&Report::ThreadNotStarted {
-                        error: &error,
-                        role: purpose.name(),
-                    });
-                }
                 Err(error)
             }
         }

@@ -93,10 +93,12 @@ impl std::fmt::Debug for Worker {
 
 /// The loop of a worker thread.
 pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
-    // It was counted as a searcher while it started. It is none while it runs the user's hook;
-    // that nobody stands in for it is no loss, since it looks for work in any case afterwards.
+    // It was counted as a searcher while it started, and is none while it runs the user's hook:
+    // somebody else looks for the work that was published meanwhile.
     worker.arrive();
-    let _ = shared.idle.end_search();
+    if shared.idle.end_search() {
+        shared.notify(MayStart::No);
+    }
     shared.config.hooks.thread_start();
     let mut cx = Context::new(&shared, Role::Worker, shared.site);
     cx.worker = Some(&worker);
@@ -203,7 +205,7 @@ impl Worker {
         if tick % DRIVER_INTERVAL == 0 {
             self.poll_driver();
         }
-        match self.next(tick).or_else(|| self.from_injector()) {
+        match self.next(tick).or_else(|| self.take_injected()) {
             Some(task) => {
                 self.stop_searching();
                 self.run(cx, task);
@@ -234,7 +236,7 @@ impl Worker {
     }
 
     /// 4 of the order.
-    fn from_injector(&self) -> Option<Runnable> {
+    fn take_injected(&self) -> Option<Runnable> {
         let injector = &self.shared.injector;
         while !injector.is_empty() {
             match injector.steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2) {
@@ -436,27 +438,27 @@ impl Worker {
         }
     }
 
-    /// Whether a spare's time is over: nobody is blocked any more, and nothing waits for its shard.
-    fn should_retire(&self) -> bool {
+    /// Whether nobody is blocked whom this spare worker would stand in for; never for a worker
+    /// that is no spare.
+    fn is_superfluous(&self) -> bool {
         let shared = &self.shared;
-        let spares = shared
-            .blocked
-            .load(Ordering::Relaxed)
-            .min(shared.config.spare_workers);
-        self.index >= shared.config.workers + spares && !shared.seam.is_used(self.index)
+        let blocked = shared.blocked.load(Ordering::Relaxed);
+        self.index >= shared.config.workers + blocked.min(shared.config.spare_workers)
     }
 
-    /// How long this worker may sleep: a spare looks now and then whether its time is over.
+    /// Whether a spare's time is over: nothing waits for its shard either.
+    fn should_retire(&self) -> bool {
+        self.is_superfluous() && !self.shared.seam.is_used(self.index)
+    }
+
+    /// How long this worker may sleep: a spare that is needed looks now and then whether it still
+    /// is. One that stays for its shard alone sleeps like any other.
     fn nap(&self, deadline: u64) -> u64 {
-        if self.index < self.shared.config.workers {
+        if self.index < self.shared.config.workers || self.is_superfluous() {
             return deadline;
         }
-        deadline.min(
-            self.shared
-                .seam
-                .now()
-                .saturating_add(SPARE_NAP.as_nanos() as u64),
-        )
+        let nap = SPARE_NAP.as_nanos() as u64;
+        deadline.min(self.shared.seam.now().saturating_add(nap))
     }
 
     /// A number below `n`: xorshift, which is all that picking a victim needs.

@@ -12,6 +12,8 @@
 //! Flags that a model itself uses to tell "done" are `Relaxed`: what makes them visible is the
 //! protocol under test, or nothing.
 
+#![forbid(unsafe_code)]
+
 use std::future::Future;
 use std::io::{self, Stdin};
 use std::os::fd::AsFd;

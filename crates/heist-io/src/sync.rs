@@ -7,6 +7,8 @@
 //!   read-modify-writes of one word, the stand-in by its lock: the same guarantee, no more.
 //! - [`park`] with a timeout returns at once, as if the time had passed. Models have no clock.
 
+#![forbid(unsafe_code)]
+
 #[cfg(not(heist_loom))]
 pub(crate) use self::real::*;
 

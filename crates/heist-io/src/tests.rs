@@ -1,5 +1,7 @@
 //! The driver as a whole, on real descriptors and threads.
 
+#![forbid(unsafe_code)]
+
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

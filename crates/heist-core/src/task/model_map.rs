@@ -4,6 +4,7 @@
 //! under `--cfg heist_loom` only the word is compiled. The models put loom's cells where the future,
 //! the output and the join waker are, and make the same calls as `raw.rs`, `join.rs` and `list.rs`.
 
+#![forbid(unsafe_code)]
 #![allow(
     dead_code,
     reason = "the models call what can race, not every method of the word"

@@ -141,13 +141,13 @@ pub(crate) fn create<F: Future>(new: New, future: F) -> Fresh<F> {
     }))
 }
 
+/// A task in its list, or the future of one that was refused.
+pub(crate) type Published<F> = Result<(JoinHandle<<F as Future>::Output>, Runnable), (F, Label)>;
+
 impl<F: Future> Fresh<F> {
     /// Gives the task's first references to `list`, a join handle and a runnable; or the future
     /// and its label back if the list is closed.
-    pub(crate) fn publish(
-        self,
-        list: &TaskList,
-    ) -> Result<(JoinHandle<F::Output>, Runnable), (F, Label)> {
+    pub(crate) fn publish(self, list: &TaskList) -> Published<F> {
         // The pointer to the header keeps the provenance of the whole cell.
         let task = NonNull::from(Box::leak(self.0)).cast::<Header>();
         let runnable = Runnable(task);
@@ -170,9 +170,6 @@ impl<F: Future> Fresh<F> {
 impl Header {
     pub(crate) fn id(&self) -> Id {
         self.id
-    }
-    pub(crate) fn parent(&self) -> Option<Id> {
-        self.parent
     }
     pub(crate) fn site(&self) -> &'static Location<'static> {
         self.site
@@ -552,8 +549,11 @@ unsafe fn dealloc<F: Future>(task: NonNull<Header>) {
     // The output left with the join handle, or was destroyed by the runner: no user code is left
     // in the stage, whatever thread this is.
     debug_assert!(matches!(cell.stage.get_mut(), Stage::Gone));
-    // A join waker is left only if the handle was forgotten.
-    if let Some(waker) = cell.header.join_waker.get_mut().take() {
+    let waker = cell.header.join_waker.get_mut().take();
+    drop(cell);
+    // A join waker is left only if the handle was forgotten. Its destructor is user code, so it
+    // comes when the allocation is gone and nothing can be asked of the task any more.
+    if let Some(waker) = waker {
         waker::drop_foreign(waker);
     }
 }

@@ -550,9 +550,11 @@ impl Snapshot {
     pub(crate) fn is_done(self) -> bool {
         self.0 & DONE != 0
     }
+    #[cfg(test)]
     pub(crate) fn is_cancelled(self) -> bool {
         self.0 & CANCEL != 0
     }
+    #[cfg(test)]
     pub(crate) fn is_abandoned(self) -> bool {
         self.0 & ABANDONED != 0
     }

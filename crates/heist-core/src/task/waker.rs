@@ -118,11 +118,17 @@ fn schedule(task: Runnable) {
     }
 }
 
-/// Wakes somebody else's waker, which is user code and may panic.
+/// Wakes a waker that may be somebody else's: user code, which may panic in `wake` and again when
+/// it is dropped. The two are kept apart, because the second on top of the first would end the
+/// process.
 pub(crate) fn wake_foreign(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+    if std::ptr::eq(waker.vtable(), &VTABLE) {
+        return waker.wake();
+    }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref())) {
         drop_payload(payload);
     }
+    drop_foreign(waker);
 }
 
 /// Drops somebody else's waker, which is user code and may panic.

@@ -4,6 +4,8 @@
 //! without ends by an event or a ring only. So a model in which somebody oversleeps deadlocks, and
 //! loom says so.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use super::{BorrowedIo, Event, Interest, Limit};

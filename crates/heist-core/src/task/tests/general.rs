@@ -1,6 +1,8 @@
 //! The cell over the real scheduler: who drops what, how often, and where panics go; what wakers
 //! and handles may do that outlive everything.
 
+#![forbid(unsafe_code)]
+
 use super::support::{
     Bomb, Count, Event, block_on, config, go, here, message, run, run_outcome, runtime,
     with_workers, within,

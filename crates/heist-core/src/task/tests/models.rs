@@ -441,25 +441,40 @@ fn models_racing_wakers_push_once() {
     });
 }
 
-/// A task that yields is woken meanwhile: it is pushed once, by the runner.
+/// A task that yields is woken meanwhile: it is pushed once, by the runner, and whoever runs it next
+/// sees what this poll did to the future. Nothing but the word hands it over.
 ///
-/// Fails when `yield_run` stores instead of comparing (a waker's count is lost), and when `notify`
-/// answers `Push` without regard to RUNNING.
+/// Fails when `yield_run` stores instead of comparing (a waker's count is lost), when it compares
+/// with Relaxed, and when `notify` answers `Push` without regard to RUNNING.
 #[test]
 fn models_yield_against_wake() {
     loom::model(|| {
         let cell = Cell::new(1);
         cell.state.clone_waker();
+        // Relaxed, both of them: they order nothing.
+        let queue = Arc::new(AtomicBool::new(false));
+        let received = Arc::new(AtomicBool::new(false));
         assert_eq!(cell.state.start_run(), Start::Poll);
-        let waker = spawn(&cell, |cell| {
-            cell.events[0].store(true, Ordering::Relaxed);
-            cell.touch();
-            cell.act(cell.state.wake());
-        });
-        assert!(!cell.poll() || cell.events[0].load(Ordering::Relaxed));
+        let other = {
+            let (queue, received) = (queue.clone(), received.clone());
+            spawn(&cell, move |cell| {
+                cell.events[0].store(true, Ordering::Relaxed);
+                cell.touch();
+                cell.act(cell.state.wake());
+                if queue.load(Ordering::Relaxed) {
+                    received.store(true, Ordering::Relaxed);
+                    cell.run();
+                }
+            })
+        };
+        // Ready or not, it asks for another turn.
+        let _ = cell.poll();
         assert_eq!(cell.state.yield_run(), Park::Requeue);
-        cell.run();
-        waker.join().unwrap();
+        queue.store(true, Ordering::Relaxed);
+        other.join().unwrap();
+        if !received.load(Ordering::Relaxed) {
+            cell.run();
+        }
         assert_eq!(cell.state.outcome(), Outcome::Done);
         cell.join_drop(false);
         cell.assert_gone();
@@ -504,9 +519,8 @@ fn models_cancel_complete_join() {
 /// The handle registers a waker and then another one while the task completes: the last one that
 /// stayed is woken, or the handle sees the end; the cell is never in two hands.
 ///
-/// Fails when `register` asks for JOIN_WAKER alone, not for DONE in the same load (`finish_waking`
-/// clears JOIN_WAKER, and the handle's write is not ordered after the runner's); when `update_join` ignores DONE; when
-/// `set_join_waker` compares with Relaxed, or `complete` does.
+/// Fails when `update_join` ignores DONE or compares with Relaxed, and when `complete` compares with
+/// Relaxed, Acquire alone or Release alone.
 #[test]
 fn models_register_against_completion() {
     loom::model(|| {
@@ -536,7 +550,8 @@ fn models_register_against_completion() {
 /// output is destroyed once, by whoever owns it, and the task is freed once.
 ///
 /// Fails when `detach` does not look at DONE, or `complete` not at JOIN (output left or dropped
-/// twice), and when `JoinHandle::drop` empties the cell without `unset_join_waker`.
+/// twice), when `JoinHandle::drop` empties the cell without `unset_join_waker`, when `detach` or
+/// `finish_waking` let go with Relaxed, and when `join_cell` loads with Relaxed.
 #[test]
 fn models_drop_of_the_handle_against_completion() {
     for polled in [false, true] {
@@ -556,8 +571,7 @@ fn models_drop_of_the_handle_against_completion() {
 /// A waker used up by a wake, an abort handle, the join handle and the runner let go at the same time:
 /// the last of them frees the task, once, after all others' uses.
 ///
-/// Fails when `release` subtracts with Relaxed, and when `drop_join` frees on its look alone with
-/// a Relaxed load.
+/// Fails when `release` subtracts with less than AcqRel, and when the look of `drop_join` is Relaxed.
 #[test]
 fn models_the_last_reference_frees() {
     loom::model(|| {
@@ -598,9 +612,10 @@ fn models_the_runner_frees_or_a_handle() {
 /// left a waker earlier, is polled again: the cell is never in two hands, the future is dropped once
 /// by the runner, and the handle is woken or knows.
 ///
-/// Fails when `register` asks for JOIN_WAKER alone, not for ABANDONED in the same load (`abandon`
-/// clears it: both sides use the cell); when `abandon` compares with Relaxed; when `update_join` ignores ABANDONED; when
-/// `park` does not look at ABANDONED and `abandon` does not set QUEUED (the task is let go of).
+/// Fails when `join_cell` asks for JOIN_WAKER alone, or without ABANDONED in the same load, since
+/// `abandon` clears JOIN_WAKER and then owns the cell; when that load is Relaxed; when `abandon`
+/// compares with Relaxed or does not set QUEUED; when `update_join` ignores ABANDONED. That `park`
+/// looks at ABANDONED is a short cut: QUEUED alone keeps the task from being let go of.
 #[test]
 fn models_abandon_against_the_poll_and_the_handle() {
     for ready in [false, true] {

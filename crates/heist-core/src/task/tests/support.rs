@@ -1,5 +1,7 @@
 //! What the tests stand on: a seam without a driver, things that count, and a watchdog.
 
+#![forbid(unsafe_code)]
+
 use crate::{Config, JoinHandle, NEVER, Outcome, Runtime, Seam, ShutdownReport, Spawn};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;

@@ -1,5 +1,7 @@
 //! The packed words: each edge of the state word once, and the ends of the counts' ranges.
 
+#![forbid(unsafe_code)]
+
 use crate::config::MAX_SLOTS;
 use crate::idle::{Idle, Left};
 use crate::task::state::{Complete, JoinCell, Outcome, Park, Start, State, Wake};

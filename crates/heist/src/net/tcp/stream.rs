@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-#[cfg(any(feature = "hyper", test))]
+#[cfg(test)]
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use crate::net::ToSocketAddrs;
 use crate::net::addr::resolve;
 use crate::net::connect::connect;
 use crate::net::macros::stream_methods;
-#[cfg(any(feature = "hyper", test))]
+#[cfg(test)]
 use crate::net::{StreamSocket, addr::sealed::Seal};
 
 /// A TCP connection.
@@ -134,7 +134,7 @@ impl TcpStream {
     }
 
     /// Reads into memory that need not be initialised; the first `n` bytes are, afterwards.
-    #[cfg(any(feature = "hyper", test))]
+    #[cfg(test)]
     pub(crate) fn poll_read_uninit(
         &self,
         cx: &mut Context<'_>,

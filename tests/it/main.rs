@@ -1,0 +1,28 @@
+//! The promises of heist, tested through its public surface. One topic a file; the README says which
+//! promise each of them is about.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::async_yields_async,
+    reason = "`main` hands handles out that are awaited after the run"
+)]
+#![expect(
+    clippy::waker_clone_wake,
+    reason = "each way to wake is a case of its own"
+)]
+
+use heist_tests::support;
+
+mod blocked;
+mod cancel;
+mod fairness;
+mod handles;
+mod idle;
+mod input;
+mod late;
+mod lifetime;
+mod nested;
+mod net;
+mod panics;
+mod threads;
+mod tidy;
+mod wakes;
