@@ -9,6 +9,7 @@ mod debug;
 mod descriptors;
 mod lifetime;
 mod threads;
+mod timers;
 
 use heist_tests::support::ALL_IS_WELL;
 
@@ -32,6 +33,7 @@ fn main() {
         descriptors::accept_without_descriptors,
         descriptors::no_descriptors_left,
         descriptors::connections_come_and_go,
+        timers::a_million_timers,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,

@@ -374,6 +374,13 @@ fn timers_are_never_early() {
     });
 }
 
+/// Timers that are made and dropped again without a pause must not pile up in memory.
+#[test]
+fn a_million_timers_leave_no_memory_behind() {
+    let ended = alone(ALONE, &[], "a_million_timers", &[]);
+    assert!(ended.ok, "{}", ended.output);
+}
+
 /// Addresses that name nothing: each is an error, at once or from the name service, never a panic.
 #[test]
 fn bad_addresses_are_errors() {

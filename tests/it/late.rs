@@ -97,7 +97,6 @@ fn closed_inside_the_main_future_of_another_runtime() {
         let begin = Instant::now();
         heist::run(async {
             assert!(runtime.close().is_clean());
-            assert!(runtime.handle().is_closed() || reports.all().is_empty());
             drop(runtime);
         });
         assert!(begin.elapsed() < AT_ONCE, "it took {:?}", begin.elapsed());
@@ -212,9 +211,8 @@ fn an_unused_runtime_can_be_dropped_anywhere() {
     });
 }
 
-/// A runtime is closed while it is run, by dropping it inside its own `main`: the borrow checker
-/// forbids that, but `main` of a second run can hold the handle. Everything that a handle offers
-/// must answer "closed", and what was given must be dropped or given back.
+/// A handle is used after its runtime has ended. Everything it offers must answer "closed", and what
+/// it was given must be dropped or given back.
 #[test]
 fn a_handle_of_a_closed_runtime_answers_closed() {
     within(|| {

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Guests;
-use crate::task::models::Memory;
+use crate::task::Memory;
 use crate::task::state::{Complete, Park, Start, State, Wake};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Configures a [`Runtime`].
 ///
+/// Every option has a default that is meant to be right. Numbers are checked in
+/// [`build`](Builder::build).
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -38,6 +41,12 @@ impl Default for Builder {
 
 impl Builder {
     /// The default configuration.
+    ///
+    /// ```
+    /// let mut runtime = heist::Builder::new().build()?;
+    /// assert_eq!(runtime.run(async { 1 }), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new() -> Builder {
         Builder {
             config: Config::default(),
@@ -46,34 +55,102 @@ impl Builder {
     }
 
     /// How many threads run tasks at a time, the caller of `run` included. Default: the number of
-    /// processors. Range: 1 to 4096 together with the spare workers.
+    /// processors that the process may use. Range: 1 to 4096, together with the spare workers.
     ///
     /// With one worker, `main` and all tasks share one thread.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().workers(1).build()?;
+    /// let (main, task) = runtime.run(async {
+    ///     let task = heist::spawn(async { std::thread::current().id() });
+    ///     (std::thread::current().id(), task.await.unwrap())
+    /// });
+    /// assert_eq!(main, task);
+    ///
+    /// let none = heist::Runtime::builder().workers(0).build();
+    /// assert_eq!(none.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Builder {
         self.config.workers = workers;
         self
     }
 
-    /// How many workers more may run while others are blocked. Default: 4. Range: 0 to 4095.
+    /// How many workers more may run while others are blocked. Default: 4. Range: 0 to 4095,
+    /// together with the workers at most 4096.
+    ///
+    /// With 0, a blocked worker is helped by those that are free, and by nobody if there are none.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// // One worker and one spare: the second task runs although the first blocks.
+    /// let runtime = heist::Runtime::builder().workers(1).spare_workers(1).build()?;
+    /// let (send, receive) = mpsc::channel();
+    /// let blocked = runtime.handle().spawn(async move { receive.recv() });
+    /// let rescuer = runtime.handle().spawn(async move { send.send(5) });
+    /// let received = runtime.handle().block_on(async {
+    ///     rescuer.await.unwrap().unwrap();
+    ///     blocked.await.unwrap()
+    /// });
+    /// assert_eq!(received, Ok(5));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn spare_workers(mut self, spare_workers: usize) -> Builder {
         self.config.spare_workers = spare_workers;
         self
     }
 
     /// Whether the thread of `run` also runs Send tasks. Default: [`MainThread::Worker`].
+    ///
+    /// With [`MainThread::Dedicated`] no Send task can block `main` or a local task. If no other
+    /// thread can be started, the thread of `run` works all the same, so that nothing hangs.
+    ///
+    /// ```
+    /// use heist::MainThread;
+    ///
+    /// let mut runtime = heist::Runtime::builder().main_thread(MainThread::Dedicated).build()?;
+    /// let (main, task) = runtime.run(async {
+    ///     let task = heist::spawn(async { std::thread::current().id() });
+    ///     (std::thread::current().id(), task.await.unwrap())
+    /// });
+    /// assert_ne!(main, task);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn main_thread(mut self, main_thread: MainThread) -> Builder {
         self.config.main_thread = main_thread;
         self
     }
 
-    /// Starts all worker threads in [`build`](Builder::build), which then fails if one cannot be
-    /// had. Default: false, threads start when there is work for them.
+    /// Starts all worker threads, and the monitor, in [`build`](Builder::build), which then fails if
+    /// one cannot be had. Default: false, threads start when there is work for them.
+    ///
+    /// Spare workers and the threads of the blocking pool start on demand in either case.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().workers(2).start_threads(true).build()?;
+    /// assert_eq!(runtime.run(async { 1 }), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn start_threads(mut self, start_threads: bool) -> Builder {
         self.config.start_threads = start_threads;
         self
     }
 
     /// The beginning of the names of threads. Default: `heist`.
+    ///
+    /// Workers are called `heist-0`, `heist-1` and so on, the others `heist-blocking` and
+    /// `heist-monitor`. Any text will do; a NUL in it is left out, since thread names cannot have
+    /// one. Systems may show less of a long name: Linux, 15 bytes. The thread of `run` keeps its
+    /// name.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().thread_name("web").build()?;
+    /// let name = || std::thread::current().name().map(String::from);
+    /// let closure = runtime.run(async { heist::spawn_blocking(name).await.unwrap() });
+    /// assert_eq!(closure.as_deref(), Some("web-blocking"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> Builder {
         self.config.thread_name = name.into();
         self
@@ -81,71 +158,258 @@ impl Builder {
 
     /// The stack of every thread the runtime starts, in bytes. Default: the standard library's, 2
     /// MiB unless `RUST_MIN_STACK` says otherwise.
+    ///
+    /// Any number may be given. Less than the system's minimum means that minimum. With more than
+    /// the system can give, threads cannot be started: [`build`](Builder::build) says so with
+    /// [`start_threads`](Builder::start_threads), and [`on_error`](Builder::on_error) is told
+    /// otherwise. The stack of the thread that calls `run` is not ours to change.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().thread_stack_size(256 * 1024).build()?;
+    /// assert_eq!(runtime.run(async { heist::spawn_blocking(|| 1).await.unwrap() }), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn thread_stack_size(mut self, bytes: usize) -> Builder {
         self.config.thread_stack_size = Some(bytes);
         self
     }
 
-    /// The most threads of the blocking pool; closures beyond it wait. Default: 512. At least 1.
+    /// The most threads of the blocking pool; closures beyond it wait in a queue without a bound.
+    /// Default: 512. At least 1.
+    ///
+    /// ```
+    /// // Two closures, one after the other, on the one thread that there may be.
+    /// let mut runtime = heist::Runtime::builder().blocking_threads(1).build()?;
+    /// runtime.run(async {
+    ///     let first = heist::spawn_blocking(|| std::thread::current().id());
+    ///     let second = heist::spawn_blocking(|| std::thread::current().id());
+    ///     assert_eq!(first.await.unwrap(), second.await.unwrap());
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn blocking_threads(mut self, max: usize) -> Builder {
         self.config.blocking_threads = max;
         self
     }
 
-    /// How long a thread of the blocking pool waits for a closure before it ends. Default: 10 s.
+    /// How long a thread of the blocking pool waits for a closure before it ends. Default: 10 s. Any
+    /// length; zero ends it as soon as the queue is empty, `Duration::MAX` keeps it for the life of
+    /// the runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let mut runtime =
+    ///     heist::Runtime::builder().blocking_keep_alive(Duration::from_secs(60)).build()?;
+    /// assert_eq!(runtime.run(async { heist::spawn_blocking(|| 1).await.unwrap() }), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn blocking_keep_alive(mut self, keep_alive: Duration) -> Builder {
         self.config.blocking_keep_alive = keep_alive;
         self
     }
 
     /// How long the end of the loop waits for a task that is inside `poll` or `drop`. After it the
-    /// task is *abandoned*: its handle resolves, its name is in the report, its thread is left
-    /// behind. Default: `None`, for ever; who is waited for is reported once a second.
+    /// task is *abandoned*: its handle resolves with `is_abandoned()`, its name is in the
+    /// [`ShutdownReport`](crate::ShutdownReport), its thread is left behind. Default: `None`, for
+    /// ever; who is waited for is reported once a second. Any length.
+    ///
+    /// It is for Send tasks alone. Work that is pinned to the thread of `run` (`main` and local
+    /// tasks) is waited for without a limit, since that thread cannot leave it behind. So are the
+    /// tasks of [`scope`](crate::scope()), since they borrow.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let mut runtime = heist::Runtime::builder().poll_grace(Duration::from_millis(10)).build()?;
+    /// let (inside, is_inside) = mpsc::channel();
+    /// let (_never, wait) = mpsc::channel::<()>();
+    /// let stuck = runtime.handle().spawn(async move {
+    ///     inside.send(()).unwrap();
+    ///     wait.recv()
+    /// });
+    /// is_inside.recv().unwrap();
+    /// let report = runtime.close();
+    /// assert_eq!(report.abandoned.len(), 1);
+    /// assert!(heist::run(stuck).unwrap_err().is_abandoned());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn poll_grace(mut self, grace: impl Into<Option<Duration>>) -> Builder {
         self.config.poll_grace = grace.into();
         self
     }
 
-    /// How long the end of the loop waits for blocking closures that are running. Default: 10 s.
+    /// How long the end of the loop waits for blocking closures that are running. Those that outlast
+    /// it are abandoned, by name. Default: 10 s. Any length; zero does not wait, `Duration::MAX`
+    /// waits for ever.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .blocking_grace(Duration::ZERO)
+    ///     .on_error(|_| ()) // It would tell of the closure on standard error.
+    ///     .build()?;
+    /// let (inside, is_inside) = mpsc::channel();
+    /// let (_never, wait) = mpsc::channel::<()>();
+    /// let _stuck = runtime.handle().spawn_blocking(move || {
+    ///     inside.send(()).unwrap();
+    ///     wait.recv()
+    /// });
+    /// is_inside.recv().unwrap();
+    /// assert_eq!(runtime.close().blocking_abandoned.len(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn blocking_grace(mut self, grace: Duration) -> Builder {
         self.config.blocking_grace = grace;
         self
     }
 
-    /// From which length on a poll is reported as a stall, in debug mode. Default: 100 ms. Stalls
-    /// are noticed in steps of 2 ms.
+    /// From which length on a poll is reported as a stall, in debug mode. Default: 100 ms. Any
+    /// length.
+    ///
+    /// The monitor looks every 2 ms and sees only polls that are there at two looks. So a stall is
+    /// reported up to 4 ms late, and with zero every poll is reported that the monitor saw twice.
+    ///
+    /// ```
+    /// use heist::Report;
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .debug(true)
+    ///     .stall_threshold(Duration::ZERO)
+    ///     .on_error(move |report| {
+    ///         if let Report::Stalled { id, .. } = report {
+    ///             let _ = tell.send(*id);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// runtime.run(async {
+    ///     // A poll that lasts until it is reported.
+    ///     let task = heist::spawn(async move { told.recv().unwrap() });
+    ///     let id = task.id();
+    ///     assert_eq!(task.await.unwrap(), Some(id));
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn stall_threshold(mut self, threshold: Duration) -> Builder {
         self.config.stall_threshold = threshold;
         self
     }
 
     /// Debug mode: stalls are reported. Default: `None`, on if the environment variable
-    /// `HEIST_DEBUG` is set to something other than `0` or nothing.
+    /// `HEIST_DEBUG` is set to something other than `0` or nothing. It is read in
+    /// [`build`](Builder::build).
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().debug(false).build()?;
+    /// assert_eq!(runtime.run(async { 1 }), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn debug(mut self, debug: impl Into<Option<bool>>) -> Builder {
         self.debug = debug.into();
         self
     }
 
     /// Called on every worker and blocking thread that the runtime starts, before its first work.
+    /// Default: nothing.
+    ///
+    /// It runs on the new thread, and on several at once when several start. The thread is not yet
+    /// inside the runtime: [`spawn`](crate::spawn()) panics there. The thread that calls `run` and
+    /// the monitor do not call it.
+    ///
+    /// A hook that panics is caught, and [`on_error`](Builder::on_error) is told; the thread goes on.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .on_thread_start(move || drop(tell.send(std::thread::current().id())))
+    ///     .build()?;
+    /// let id = runtime.run(async {
+    ///     heist::spawn_blocking(|| std::thread::current().id()).await.unwrap()
+    /// });
+    /// drop(runtime);
+    /// assert!(told.iter().any(|started| started == id));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
         self.config.hooks.on_thread_start = Some(Arc::new(hook));
         self
     }
 
     /// Called on every worker and blocking thread that the runtime started, after its last work.
+    /// Default: nothing.
+    ///
+    /// It runs on the thread that ends, outside the runtime, as
+    /// [`on_thread_start`](Builder::on_thread_start) does; the end of the loop waits for it. A
+    /// thread that was left behind calls it when it comes back, which may be after the runtime has
+    /// ended, or never.
+    ///
+    /// A hook that panics is caught, and [`on_error`](Builder::on_error) is told.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    ///
+    /// static THREADS: AtomicUsize = AtomicUsize::new(0);
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .on_thread_start(|| _ = THREADS.fetch_add(1, Relaxed))
+    ///     .on_thread_stop(|| _ = THREADS.fetch_sub(1, Relaxed))
+    ///     .build()?;
+    /// runtime.run(async { heist::spawn_blocking(|| 1).await.unwrap() });
+    /// runtime.close();
+    /// assert_eq!(THREADS.load(Relaxed), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on_thread_stop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
         self.config.hooks.on_thread_stop = Some(Arc::new(hook));
         self
     }
 
-    /// Called in every spawning call, with the new task's identity.
+    /// Called in every spawning call, with the new task's identity, before the task can run.
+    /// Default: nothing.
+    ///
+    /// It runs on the thread that spawns, on several at once when several do; local tasks and
+    /// blocking closures are announced too, and so are tasks that a closed runtime then refuses. It
+    /// must not spawn on the same runtime: that would call it again, without an end.
+    ///
+    /// A hook that panics is caught, and [`on_error`](Builder::on_error) is told; the task is
+    /// spawned.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .on_task_spawn(move |id| drop(tell.send(id)))
+    ///     .build()?;
+    /// runtime.run(async move {
+    ///     let task = heist::spawn(async {});
+    ///     assert_eq!(told.recv(), Ok(task.id()));
+    ///     task.await.unwrap();
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn on_task_spawn(mut self, hook: impl Fn(task::Id) + Send + Sync + 'static) -> Builder {
         self.config.hooks.on_task_spawn = Some(Arc::new(hook));
         self
     }
 
     /// Receives what no return value can tell: a panic of a detached task, a thread that could not
-    /// be started. Default: a line on standard error.
+    /// be started. Default: a line on standard error. [`Report`] lists all of it.
+    ///
+    /// It runs on the thread that noticed, whichever that is: a worker, a blocking thread, the
+    /// monitor, the thread that ends the loop, or one that spawns; and on several at once. It never
+    /// runs under a lock of the runtime, but it holds up what that thread does. A panic that is found
+    /// only when a handle is dropped on a thread outside of the runtime, which may have ended, goes
+    /// to standard error.
+    ///
+    /// If the handler itself panics, that is caught, and the report goes to standard error.
     ///
     /// ```
     /// use heist::Report;
@@ -168,13 +432,24 @@ impl Builder {
         self
     }
 
-    /// Makes the runtime.
+    /// Makes the runtime. It has no thread and no descriptor yet, unless
+    /// [`start_threads`](Builder::start_threads) asks for threads.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().build()?;
+    /// assert_eq!(runtime.run(async { 6 * 7 }), 42);
+    ///
+    /// let refused = heist::Runtime::builder().blocking_threads(0).build();
+    /// assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a number outside its range. With
-    /// [`start_threads`](Builder::start_threads), the error of a thread that could not be started;
-    /// those that were started have been joined.
+    /// - `InvalidInput` for a number outside its range: no workers, no blocking threads, more than
+    ///   4096 workers and spare workers together.
+    /// - With [`start_threads`](Builder::start_threads), the error of a thread that could not be
+    ///   started; those that were started have been joined.
     #[track_caller]
     pub fn build(self) -> io::Result<Runtime> {
         self.build_at(Location::caller())

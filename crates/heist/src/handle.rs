@@ -19,10 +19,22 @@ use std::panic::Location;
 /// assert_eq!(thread.join().unwrap(), 7);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A handle keeps no loop going: a runtime ends when its [`Runtime`](crate::Runtime) is closed or
+/// dropped, or its `run` returns, however many handles there are.
 #[derive(Clone, Debug)]
 pub struct Handle {
     core: heist_core::Handle,
 }
+
+const _: fn() = || {
+    fn is_shared<T: Clone + Send + Sync>() {}
+    is_shared::<Handle>();
+    // A task's handle goes where its output may go. That it goes nowhere else is an example of
+    // `spawn_local` that must not compile.
+    fn is_send<T: Send>() {}
+    is_send::<JoinHandle<std::cell::Cell<u8>>>();
+};
 
 impl Handle {
     pub(crate) fn from_core(core: heist_core::Handle) -> Handle {
@@ -59,7 +71,8 @@ impl Handle {
     /// Spawns a task on the runtime, from any thread, before, between and during its runs.
     ///
     /// If the runtime is closed, or has no thread and can start none, the future is dropped in the
-    /// call and the handle resolves to a [`JoinError`] with `is_closed()`.
+    /// call and the handle resolves to a [`JoinError`] with `is_closed()`. In the second case its
+    /// `source()` is the error of the thread.
     ///
     /// ```
     /// let runtime = heist::Runtime::new()?;
@@ -91,7 +104,10 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The future and the reason.
+    /// The future, and a [`JoinError`] for which `is_closed()` is true. There are two reasons:
+    ///
+    /// - The runtime has ended, or is ending.
+    /// - It has no thread and can start none; the error's `source()` is that of the thread.
     #[track_caller]
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
@@ -103,7 +119,10 @@ impl Handle {
             .map_err(|(future, error)| SpawnError { future, error })
     }
 
-    /// Runs a closure on the runtime's blocking pool; see [`spawn_blocking`].
+    /// Runs a closure on the runtime's blocking pool, from any thread; see [`spawn_blocking`].
+    ///
+    /// If the runtime is closed, the closure is dropped in the call and the handle resolves to a
+    /// [`JoinError`] with `is_closed()`.
     ///
     /// ```
     /// let runtime = heist::Runtime::new()?;
@@ -123,7 +142,11 @@ impl Handle {
     }
 
     /// Polls a future on this thread, inside the runtime, while the runtime's threads run its
-    /// tasks. The future need not be `Send`.
+    /// tasks. The future need not be `Send`. This thread runs no tasks, so [`spawn_local`] does not
+    /// work in it.
+    ///
+    /// Like the main future of [`run`](crate::run()), it is made, polled and dropped inside the
+    /// runtime.
     ///
     /// ```
     /// let runtime = heist::Runtime::new()?;
@@ -155,8 +178,19 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] on a closed one,
-    /// [`RunError::Start`] if the runtime has no thread and can start none.
+    /// - [`RunError::Nested`] inside a running runtime.
+    /// - [`RunError::Closed`] if the runtime has ended, or is ending.
+    /// - [`RunError::Start`] if the runtime has no thread and can start none.
+    ///
+    /// In each case the future is dropped in the call and has not been polled.
+    ///
+    /// `Closed` is what this call finds when it begins. If the end of the runtime begins later, the
+    /// future is polled to its own end nevertheless: what it spawns is refused, and the sockets and
+    /// timers it waits for answer "closed".
+    ///
+    /// # Panics
+    ///
+    /// A panic of the future goes on.
     #[track_caller]
     pub fn try_block_on<M: IntoFuture>(&self, future: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
@@ -165,7 +199,8 @@ impl Handle {
             return Err(RunError::Closed);
         }
         self.core
-            .block_on(site, future.into_future())
+            // The wrapper makes the future inside the runtime, and not here.
+            .block_on(site, async move { future.await })
             .map_err(RunError::Start)
     }
 
@@ -197,6 +232,17 @@ impl Handle {
 }
 
 /// A future that no runtime took, and why.
+///
+/// As text it is its `error`; its source is that of `error`.
+///
+/// ```
+/// let mut runtime = heist::Runtime::new()?;
+/// let handle = runtime.handle();
+/// runtime.close();
+/// let refused = handle.try_spawn(async {}).unwrap_err();
+/// assert_eq!(refused.to_string(), refused.error.to_string());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct SpawnError<F> {
     /// The future, as it was.
     pub future: F,
@@ -218,7 +264,12 @@ impl<F> fmt::Display for SpawnError<F> {
     }
 }
 
-impl<F> std::error::Error for SpawnError<F> {}
+impl<F> std::error::Error for SpawnError<F> {
+    // The text is that of `error`, so the next thing to tell is what stands behind it.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
 
 /// Spawns a task on the runtime of this thread.
 ///
@@ -232,10 +283,19 @@ impl<F> std::error::Error for SpawnError<F> {}
 /// });
 /// ```
 ///
+/// The future must be `Send`, because it may move between threads at each `.await`:
+///
+/// ```compile_fail,E0277
+/// heist::run(async {
+///     let shared = std::rc::Rc::new(5);
+///     drop(heist::spawn(async move { *shared }));
+/// });
+/// ```
+///
 /// # Panics
 ///
-/// Where there is no runtime: outside of `run`, on a thread that the program made itself. Use
-/// [`Handle::spawn`] there.
+/// Where there is no runtime: outside of `run`, on a thread that the program made itself. The future
+/// is dropped. Use [`Handle::spawn`] there.
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
@@ -277,6 +337,18 @@ where
 ///
 /// The task ends with the `run` it was spawned in.
 ///
+/// Its handle stays on the thread as well, unless the output is `Send`:
+///
+/// ```compile_fail,E0277
+/// use std::rc::Rc;
+///
+/// fn is_send<T: Send>(_: &T) {}
+/// heist::run(async {
+///     let task = heist::spawn_local(async { Rc::new(5) });
+///     is_send(&task);
+/// });
+/// ```
+///
 /// # Panics
 ///
 /// Where there is no thread it could stay on: outside of `run`, and inside a task spawned with
@@ -308,19 +380,31 @@ where
 
 /// Runs a closure that blocks on a thread of the blocking pool.
 ///
+/// The pool has up to [`blocking_threads`](crate::Builder::blocking_threads) threads. When all of
+/// them are busy, closures wait in a queue that has no bound: whoever awaits one handle before it
+/// spawns the next fills no queue.
+///
+/// A panic of the closure stays in it, and is in the [`JoinError`] with its payload.
+///
 /// A closure that has begun cannot be interrupted: the end of the runtime waits for it, up to
-/// `blocking_grace`.
+/// [`blocking_grace`](crate::Builder::blocking_grace). One that has not begun is dropped when it is
+/// aborted or when the runtime ends; its handle then says `is_cancelled()`. On a runtime that is
+/// ending already, the closure is dropped in the call and the handle says `is_closed()`. So it does
+/// if the pool has no thread and can start none; `source()` is then the error of the thread.
 ///
 /// ```
 /// heist::run(async {
-///     let text = heist::spawn_blocking(|| std::fs::read_to_string("/etc/hostname"));
-///     let _name = text.await.unwrap();
+///     let sum = heist::spawn_blocking(|| (1..=1000_u32).sum::<u32>());
+///     assert_eq!(sum.await.unwrap(), 500_500);
+///
+///     let failed = heist::spawn_blocking(|| panic!("no such file"));
+///     assert_eq!(failed.await.unwrap_err().reason(), "no such file");
 /// });
 /// ```
 ///
 /// # Panics
 ///
-/// Where there is no runtime. Use [`Handle::spawn_blocking`] there.
+/// Where there is no runtime; the closure is dropped. Use [`Handle::spawn_blocking`] there.
 #[track_caller]
 pub fn spawn_blocking<F, T>(call: F) -> JoinHandle<T>
 where

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{Runtime, ShutdownReport};
+use crate::Runtime;
 use heist_core::Role;
 use std::fmt;
 use std::future::IntoFuture;
@@ -18,6 +18,9 @@ use std::panic::{Location, resume_unwind};
 /// A program calls `run` once, from `fn main`. Inside it, futures are awaited; `run` is not called
 /// again.
 ///
+/// `main` is anything that can be awaited. It is turned into its future, polled and dropped inside
+/// the runtime, so its `into_future` may already spawn tasks and make sockets.
+///
 /// ```
 /// let answer = heist::run(async {
 ///     let task = heist::spawn(async { 40 });
@@ -28,8 +31,8 @@ use std::panic::{Location, resume_unwind};
 ///
 /// # Panics
 ///
-/// With the message of [`RunError`] where [`try_run`] would answer it. If `main` panics, the
-/// runtime is ended first and then the panic goes on.
+/// With the message of [`RunError`] where [`try_run`] would answer it. If `main` panics, in its
+/// `into_future`, a poll or its destructor, the runtime is ended first and then the panic goes on.
 #[track_caller]
 pub fn run<M: IntoFuture>(main: M) -> M::Output {
     match try_run(main) {
@@ -49,7 +52,17 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 ///
 /// # Errors
 ///
-/// [`RunError::Nested`] inside a running runtime; `main` is dropped without having been polled.
+/// - [`RunError::Nested`] inside a running runtime. A closure of
+///   [`spawn_blocking`](crate::spawn_blocking) is not inside in this sense: it may run a loop of its
+///   own.
+/// - [`RunError::Start`] if the runtime could not be made. The default configuration starts no
+///   thread beforehand and opens no descriptor, so it gives no cause for this today.
+///
+/// In both cases `main` is dropped in the call, as it was given: neither turned into its future nor
+/// polled.
+///
+/// A thread that cannot be started later on is no error. The calling thread is a worker itself, so
+/// `main` and its tasks go on there.
 ///
 /// # Panics
 ///
@@ -59,10 +72,27 @@ pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
     let site = Location::caller();
     check_nested("run")?;
     let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
-    runtime.run_and_close(site, main).0
+    // The wrapper makes the future inside the runtime, and not here.
+    runtime.run_and_close(site, async move { main.await }).0
 }
 
 /// Why a loop was not run.
+///
+/// As text it says what to do instead.
+///
+/// ```
+/// use heist::RunError;
+///
+/// heist::run(async {
+///     match heist::try_run(async {}) {
+///         Err(error @ RunError::Nested { call, .. }) => {
+///             assert_eq!(call, "run");
+///             assert!(error.to_string().contains(".await"));
+///         }
+///         other => panic!("{other:?}"),
+///     }
+/// });
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunError {
@@ -73,9 +103,9 @@ pub enum RunError {
         /// Where the outer runtime was entered.
         entered_at: &'static Location<'static>,
     },
-    /// The runtime is closed.
+    /// The runtime has ended, or is ending.
     Closed,
-    /// The runtime could not be started.
+    /// The runtime could not be made, or has no thread and could start none.
     Start(io::Error),
 }
 
@@ -119,6 +149,3 @@ pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
 pub(crate) fn unwrap_outcome<T>(outcome: heist_core::Outcome<T>) -> T {
     outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }
-
-/// What `run_and_close` gives: the output of `main`, and what the end found.
-pub(crate) type Ended<T> = (Result<T, RunError>, ShutdownReport);

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::{Ended, check_nested, unwrap_outcome};
+use crate::run::{check_nested, unwrap_outcome};
 use crate::{Builder, Handle, RunError, ShutdownReport};
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::io;
 use std::panic::Location;
 
@@ -25,12 +25,43 @@ use std::panic::Location;
 ///
 /// # Dropping
 ///
-/// Dropping a runtime closes it, anywhere. In async code, where waiting would block a worker, one
-/// of its own threads ends the loop instead; the `run` around it waits for that.
+/// Dropping a runtime closes it, anywhere, and never panics. In async code, where waiting would
+/// block a worker, one of its own threads ends the loop instead, and the drop returns at once. A
+/// runtime that has no thread is ended in the drop: nothing can be running in it. The runtime
+/// around it waits at its own end until that of the inner one is over, for its `blocking_grace` at
+/// most.
+///
+/// ```
+/// heist::run(async {
+///     let inner = heist::Runtime::new().unwrap();
+///     let task = inner.handle().spawn(std::future::pending::<()>());
+///     drop(inner);
+///     assert!(task.await.unwrap_err().is_cancelled());
+/// });
+/// ```
+///
+/// # Threads
+///
+/// A runtime may be sent to another thread and run there.
+///
+/// ```
+/// let mut runtime = heist::Runtime::new()?;
+/// let thread = std::thread::spawn(move || runtime.run(async { 3 }));
+/// assert_eq!(thread.join().unwrap(), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Runtime {
     core: heist_core::Runtime,
 }
+
+/// What `run_and_close` gives: the output of `main`, and what the end found.
+pub(crate) type Ended<T> = (Result<T, RunError>, ShutdownReport);
+
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Runtime>();
+};
 
 impl Runtime {
     /// A runtime with the default configuration.
@@ -52,7 +83,8 @@ impl Runtime {
     /// Starts to configure a runtime.
     ///
     /// ```
-    /// let runtime = heist::Runtime::builder().workers(2).build()?;
+    /// let mut runtime = heist::Runtime::builder().workers(2).build()?;
+    /// assert_eq!(runtime.run(async { 2 }), 2);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn builder() -> Builder {
@@ -66,6 +98,9 @@ impl Runtime {
     /// Runs `main` to its end on this thread.
     ///
     /// When `main` ends, the local tasks it left are dropped; Send tasks go on.
+    ///
+    /// As with [`run`](crate::run()), `main` is turned into its future inside the runtime, and the
+    /// calling thread is a worker while it runs.
     ///
     /// ```
     /// let mut runtime = heist::Runtime::new()?;
@@ -98,7 +133,14 @@ impl Runtime {
     /// # Errors
     ///
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
-    /// [`Runtime::close`]. `main` is dropped without having been polled.
+    /// [`Runtime::close`]. `main` is dropped in the call, neither turned into its future nor polled.
+    ///
+    /// A thread that cannot be started is no error: the calling thread works itself, with
+    /// [`MainThread::Dedicated`](crate::MainThread::Dedicated) too if there is no other.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `main` goes on after its run has ended.
     #[track_caller]
     pub fn try_run<M: IntoFuture>(&mut self, main: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
@@ -106,16 +148,18 @@ impl Runtime {
         if self.core.is_closed() {
             return Err(RunError::Closed);
         }
-        Ok(unwrap_outcome(self.core.run(site, main.into_future())))
+        // The wrapper makes the future inside the runtime, and not here.
+        let outcome = self.core.run(site, async move { main.await });
+        Ok(unwrap_outcome(outcome))
     }
 
     /// Runs `main`, then ends the loop on this thread, whatever `main` does.
-    pub(crate) fn run_and_close<M: IntoFuture>(
+    pub(crate) fn run_and_close<M: Future>(
         self,
         site: &'static Location<'static>,
         main: M,
     ) -> Ended<M::Output> {
-        let (outcome, report) = self.core.run_and_close(site, main.into_future());
+        let (outcome, report) = self.core.run_and_close(site, main);
         (Ok(unwrap_outcome(outcome)), report)
     }
 
@@ -135,12 +179,16 @@ impl Runtime {
     /// Ends the loop: refuses spawns, cancels every task and waits until its future is dropped,
     /// waits for blocking closures, joins every thread, closes every file descriptor.
     ///
-    /// Calling it again gives the same report. In async code it returns at once with an empty
-    /// report, and one of the runtime's own threads ends the loop.
+    /// Once there is a report, calling it again gives the same one.
+    ///
+    /// In async code it must not wait. There it returns at once with an empty report, and one of
+    /// the runtime's own threads ends the loop; if the runtime has no thread, it is ended in the
+    /// call. A later call from where waiting is allowed waits for that end and gives its report.
     ///
     /// ```
     /// let mut runtime = heist::Runtime::new()?;
     /// runtime.run(async { drop(heist::spawn(std::future::pending::<()>())) });
+    /// assert_eq!(runtime.close().cancelled, 1);
     /// assert_eq!(runtime.close().cancelled, 1);
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -28,11 +28,27 @@ pub struct Builder {
 
 impl Builder {
     /// Says nothing yet.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let task = heist::task::Builder::new().spawn(async { 1 });
+    ///     assert_eq!(task.name(), None);
+    ///     assert_eq!(task.await.unwrap(), 1);
+    /// });
+    /// ```
     pub fn new() -> Builder {
         Builder::default()
     }
 
-    /// The task's name, for errors and reports.
+    /// The task's name, for errors and reports. Any text; names need not differ.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let task = heist::task::Builder::new().name("clock").spawn(std::future::pending::<()>());
+    ///     task.abort();
+    ///     assert_eq!(task.await.unwrap_err().name(), Some("clock"));
+    /// });
+    /// ```
     pub fn name(mut self, name: impl Into<Box<str>>) -> Builder {
         self.name = Some(name.into());
         self
@@ -40,9 +56,16 @@ impl Builder {
 
     /// Like [`heist::spawn`](crate::spawn).
     ///
+    /// ```
+    /// heist::run(async {
+    ///     let task = heist::task::Builder::new().name("sum").spawn(async { 1 + 2 });
+    ///     assert_eq!(task.await.unwrap(), 3);
+    /// });
+    /// ```
+    ///
     /// # Panics
     ///
-    /// As `spawn` does.
+    /// Where there is no runtime, as `spawn` does.
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -54,9 +77,19 @@ impl Builder {
 
     /// Like [`heist::spawn_local`](crate::spawn_local).
     ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// heist::run(async {
+    ///     let shared = Rc::new(5);
+    ///     let task = heist::task::Builder::new().name("local").spawn_local(async move { *shared });
+    ///     assert_eq!(task.await.unwrap(), 5);
+    /// });
+    /// ```
+    ///
     /// # Panics
     ///
-    /// As `spawn_local` does.
+    /// Where there is no thread the task could stay on, as `spawn_local` does.
     #[track_caller]
     pub fn spawn_local<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -68,9 +101,16 @@ impl Builder {
 
     /// Like [`heist::spawn_blocking`](crate::spawn_blocking).
     ///
+    /// ```
+    /// heist::run(async {
+    ///     let task = heist::task::Builder::new().name("disk").spawn_blocking(heist::task::name);
+    ///     assert_eq!(task.await.unwrap().as_deref(), Some("disk"));
+    /// });
+    /// ```
+    ///
     /// # Panics
     ///
-    /// As `spawn_blocking` does.
+    /// Where there is no runtime, as `spawn_blocking` does.
     #[track_caller]
     pub fn spawn_blocking<F, T>(self, call: F) -> JoinHandle<T>
     where
@@ -87,13 +127,18 @@ impl Builder {
     }
 }
 
-/// The identity of the task that is being polled on this thread.
+/// The identity of the task that is being polled on this thread. A closure of `spawn_blocking` is a
+/// task in this sense, with an identity of its own.
 ///
 /// ```
 /// heist::run(async {
 ///     let task = heist::spawn(async { heist::task::id() });
 ///     let id = task.id();
 ///     assert_eq!(task.await.unwrap(), id);
+///
+///     let closure = heist::spawn_blocking(heist::task::id);
+///     let id = closure.id();
+///     assert_eq!(closure.await.unwrap(), id);
 /// });
 /// ```
 ///
@@ -111,15 +156,26 @@ pub fn id() -> Id {
 ///
 /// ```
 /// assert_eq!(heist::task::try_id(), None);
+/// heist::run(async {
+///     // The main future is no task.
+///     assert_eq!(heist::task::try_id(), None);
+///     let task = heist::spawn(async { heist::task::try_id() });
+///     let id = task.id();
+///     assert_eq!(task.await.unwrap(), Some(id));
+/// });
 /// ```
 pub fn try_id() -> Option<Id> {
     heist_core::task_id()
 }
 
-/// The name of the task that is being polled on this thread, if it has one.
+/// The name of the task that is being polled on this thread, if there is a task and it has one.
 ///
 /// ```
 /// assert_eq!(heist::task::name(), None);
+/// heist::run(async {
+///     let task = heist::task::Builder::new().name("a").spawn(async { heist::task::name() });
+///     assert_eq!(task.await.unwrap().as_deref(), Some("a"));
+/// });
 /// ```
 pub fn name() -> Option<String> {
     heist_core::task_name()

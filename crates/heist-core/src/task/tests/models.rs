@@ -7,6 +7,7 @@
 //!
 //! Each model says by which change of the code it *fails*; each was tried by hand.
 
+use super::Memory;
 use super::state::{Complete, JoinCell, Outcome, Park, Start, State, Wake};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -40,36 +41,6 @@ fn read(count: &Count) -> usize {
 enum Output {
     Ready,
     Cancelled,
-}
-
-/// Memory that somebody frees: every use reads it, the free writes it, and loom finds the two that
-/// are not ordered.
-pub(crate) struct Memory(UnsafeCell<bool>);
-
-// SAFETY: loom checks every access, which is the point of the models.
-unsafe impl Sync for Memory {}
-// SAFETY: as for `Sync`.
-unsafe impl Send for Memory {}
-
-impl Memory {
-    pub(crate) fn new() -> Memory {
-        Memory(UnsafeCell::new(true))
-    }
-
-    /// A use.
-    pub(crate) fn touch(&self) {
-        // SAFETY: loom checks that no write is concurrent.
-        self.0
-            .with(|alive| assert!(unsafe { *alive }, "used after it was freed"));
-    }
-
-    pub(crate) fn free(&self) {
-        self.0.with_mut(|alive| {
-            // SAFETY: loom checks that no other access is concurrent.
-            let alive = unsafe { &mut *alive };
-            assert!(std::mem::replace(alive, false), "freed twice");
-        });
-    }
 }
 
 /// What the real cell has, with loom's cells.
