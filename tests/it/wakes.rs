@@ -128,15 +128,16 @@ fn no_wake_is_lost_between_tasks_and_threads() {
 }
 
 /// Tasks go to sleep and are woken by foreign threads at the moment that their workers go to sleep
-/// too. Each thread waits for the answer, so the runtime is idle between any two wakes.
+/// too. Each thread waits for the answer, so the runtime is idle between any two wakes; with one
+/// thread, nothing else would ever come by and find what a lost wake-up has left.
 #[test]
 fn no_wake_is_lost_when_the_workers_go_to_sleep() {
-    for workers in [1, 2] {
+    for (workers, askers) in [(1, 1), (2, 1), (2, 2)] {
         within(move || {
+            let mut dice = Dice::new("no_wake_is_lost_when_the_workers_go_to_sleep");
             let mut runtime = Runtime::builder().workers(workers).build().unwrap();
-            let stop = Arc::new(AtomicBool::new(false));
-            let answered = Arc::new(AtomicUsize::new(0));
-            let threads: Vec<_> = (0..2)
+            let (finished, all_finished) = async_channel::bounded::<usize>(askers);
+            let threads: Vec<_> = (0..askers)
                 .map(|n| {
                     let (ask, asked) = async_channel::bounded::<usize>(1);
                     let (answer, answers) = async_channel::bounded::<usize>(1);
@@ -145,31 +146,38 @@ fn no_wake_is_lost_when_the_workers_go_to_sleep() {
                             answer.send(question + 1).await.unwrap();
                         }
                     }));
-                    let (stop, answered) = (stop.clone(), answered.clone());
-                    let mut dice = Dice::new("no_wake_is_lost_when_the_workers_go_to_sleep");
+                    let (mut dice, finished) = (dice.fork(), finished.clone());
                     thread::spawn(move || {
-                        while !stop.load(Ordering::SeqCst) {
+                        let end = Instant::now() + TIME / 2;
+                        let mut answered = 0;
+                        while Instant::now() < end {
                             let question = dice.below(1000);
                             ask.send_blocking(question).unwrap();
                             assert_eq!(answers.recv_blocking(), Ok(question + 1));
-                            answered.fetch_add(1, Ordering::SeqCst);
+                            answered += 1;
                             // Long enough to fall asleep, or not quite.
-                            let pause = dice.below(60_000) as u32 * u32::from(n == 0);
-                            let until = Instant::now() + Duration::from_nanos(pause.into());
+                            let pause = dice.below(60_000) as u64 * u64::from(n == 0);
+                            let until = Instant::now() + Duration::from_nanos(pause);
                             while Instant::now() < until {
                                 std::hint::spin_loop();
                             }
                         }
+                        finished.send_blocking(answered).unwrap();
                     })
                 })
                 .collect();
             // `main` sleeps as well, as worker 0.
-            runtime.run(async { heist::sleep(TIME / 2).await });
-            stop.store(true, Ordering::SeqCst);
+            let answered = runtime.run(async {
+                let mut answered = 0;
+                for _ in 0..askers {
+                    answered += all_finished.recv().await.unwrap();
+                }
+                answered
+            });
             for thread in threads {
                 thread.join().unwrap();
             }
-            assert!(answered.load(Ordering::SeqCst) > 50);
+            assert!(answered > 50, "{answered} answers");
         });
     }
 }
@@ -255,7 +263,7 @@ fn wakes_race_with_the_end_of_the_loop() {
             );
         }
         println!("{rounds} rounds");
-        assert!(rounds >= 5);
+        assert!(rounds > 0);
     });
 }
 

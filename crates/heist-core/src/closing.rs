@@ -349,7 +349,7 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
     let mut told = Duration::from_secs(1);
     loop {
         let step = match cx.worker {
-            Some(worker) => worker.step_in(cx),
+            Some(worker) => worker.step(cx),
             None => run_anything(cx),
         };
         if step == Step::Ran {

@@ -174,7 +174,7 @@ impl MainLoop {
             ran = true;
         }
         let step = match &self.worker {
-            Some(worker) => worker.step_in(cx),
+            Some(worker) => worker.step(cx),
             None => Step::WouldPark(NEVER),
         };
         match step {

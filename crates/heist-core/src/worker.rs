@@ -105,7 +105,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
     context::enter(&cx, || {
         worker.enter_loop();
         loop {
-            match worker.step_in(&cx) {
+            match worker.step(&cx) {
                 Step::Ran | Step::Searched => {}
                 Step::WouldPark(_) if shared.closing.is_over() || worker.should_retire() => break,
                 Step::WouldPark(deadline) => worker.park(&cx, worker.nap(deadline)),
@@ -198,8 +198,9 @@ impl Worker {
         self.shared.idle.stopped();
     }
 
-    /// Does one thing. The current worker is set for the length of the call.
-    pub(crate) fn step_in(&self, cx: &Context<'_>) -> Step {
+    /// Does one thing. `cx` names this worker and is the thread's context for the length of the call:
+    /// a thread that steps several workers enters the context of each in turn.
+    pub(crate) fn step(&self, cx: &Context<'_>) -> Step {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
         if tick % DRIVER_INTERVAL == 0 {

@@ -387,10 +387,13 @@ where
 /// A panic of the closure stays in it, and is in the [`JoinError`] with its payload.
 ///
 /// A closure that has begun cannot be interrupted: the end of the runtime waits for it, up to
-/// [`blocking_grace`](crate::Builder::blocking_grace). One that has not begun is dropped when it is
-/// aborted or when the runtime ends; its handle then says `is_cancelled()`. On a runtime that is
-/// ending already, the closure is dropped in the call and the handle says `is_closed()`. So it does
-/// if the pool has no thread and can start none; `source()` is then the error of the thread.
+/// [`blocking_grace`](crate::Builder::blocking_grace). One that has not begun will not begin once it
+/// is aborted or the runtime ends. It is dropped, an aborted one when its turn comes, and its handle
+/// says `is_cancelled()`.
+///
+/// On a runtime that is ending already, the closure is dropped in the call and the handle says
+/// `is_closed()`. So it does if the pool has no thread and can start none; `source()` is then the
+/// error of the thread.
 ///
 /// ```
 /// heist::run(async {

@@ -1,6 +1,6 @@
 //! A multi-threaded work-stealing async executor.
 //!
-//! One call, [`run`], makes the loop, runs the main future to its end, cancels and finishes what is
+//! One call, [`run()`], makes the loop, runs the main future to its end, cancels and finishes what is
 //! left, and gives the thread back as it found it. Nothing of a runtime outlives it: no task, no
 //! thread, no file descriptor.
 //!
@@ -37,11 +37,11 @@
 //!
 //! # The main types, in the order you meet them
 //!
-//! * [`run`], [`try_run`]: the loop's whole life in one call. `#[heist::main]` and `#[heist::test]`
+//! * [`run()`], [`try_run`]: the loop's whole life in one call. `#[heist::main]` and `#[heist::test]`
 //!   write it for you.
 //! * [`spawn`], [`JoinHandle`], [`JoinError`]: tasks. [`spawn_local`] for those that are not `Send`,
 //!   [`spawn_blocking`] and [`block_in_place`] for code that blocks.
-//! * [`scope`]: tasks that borrow from the caller's stack.
+//! * [`scope()`]: tasks that borrow from the caller's stack.
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
 //!   reference to it from anywhere.

@@ -149,3 +149,126 @@ pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
 pub(crate) fn unwrap_outcome<T>(outcome: heist_core::Outcome<T>) -> T {
     outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Handle;
+    use std::future::{Ready, ready};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Something to await that counts what is done with it.
+    #[derive(Clone, Default)]
+    struct Counts {
+        made: Arc<AtomicUsize>,
+        dropped: Arc<AtomicUsize>,
+    }
+
+    impl Counts {
+        #[track_caller]
+        fn assert(&self, made: usize, dropped: usize) {
+            let found = [&self.made, &self.dropped].map(|count| count.load(Ordering::SeqCst));
+            assert_eq!(found, [made, dropped], "made, dropped as it was given");
+        }
+    }
+
+    struct Main {
+        counts: Counts,
+        is_made: bool,
+    }
+
+    impl Main {
+        fn new(counts: &Counts) -> Main {
+            Main {
+                counts: counts.clone(),
+                is_made: false,
+            }
+        }
+    }
+
+    impl IntoFuture for Main {
+        type Output = bool;
+        type IntoFuture = Ready<bool>;
+
+        fn into_future(mut self) -> Ready<bool> {
+            self.is_made = true;
+            self.counts.made.fetch_add(1, Ordering::SeqCst);
+            ready(Handle::try_current().is_some())
+        }
+    }
+
+    impl Drop for Main {
+        fn drop(&mut self) {
+            if !self.is_made {
+                self.counts.dropped.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// What is given to a call that enters a runtime may need that runtime to become a future. So it
+    /// becomes one inside, once, by each of the three ways in.
+    #[test]
+    fn main_becomes_a_future_inside_the_runtime() {
+        let counts = Counts::default();
+        assert!(run(Main::new(&counts)));
+        counts.assert(1, 0);
+        let mut runtime = Runtime::new().unwrap();
+        assert!(runtime.run(Main::new(&counts)));
+        counts.assert(2, 0);
+        assert!(runtime.handle().block_on(Main::new(&counts)));
+        counts.assert(3, 0);
+    }
+
+    /// A call that is refused, inside another runtime or because its own is closed, does nothing
+    /// with what it was given but drop it, before it returns.
+    #[test]
+    fn a_refused_main_is_dropped_as_it_was_given() {
+        let counts = Counts::default();
+        let mut runtime = Runtime::new().unwrap();
+        run(async {
+            let nested = |refused: Result<bool, RunError>| {
+                assert!(matches!(refused, Err(RunError::Nested { .. })));
+            };
+            nested(try_run(Main::new(&counts)));
+            counts.assert(0, 1);
+            nested(runtime.try_run(Main::new(&counts)));
+            counts.assert(0, 2);
+            nested(runtime.handle().try_block_on(Main::new(&counts)));
+            counts.assert(0, 3);
+        });
+        runtime.close();
+        let closed = |refused: Result<bool, RunError>| {
+            assert!(matches!(refused, Err(RunError::Closed)));
+        };
+        closed(runtime.try_run(Main::new(&counts)));
+        counts.assert(0, 4);
+        closed(runtime.handle().try_block_on(Main::new(&counts)));
+        counts.assert(0, 5);
+    }
+
+    /// A panic on the way to the future is one of `main`: it comes out after the end, and a runtime
+    /// that outlives it can be run again.
+    #[test]
+    fn a_panic_in_into_future_is_a_panic_of_main() {
+        struct Bomb;
+        impl IntoFuture for Bomb {
+            type Output = ();
+            type IntoFuture = Ready<()>;
+            fn into_future(self) -> Ready<()> {
+                panic!("on purpose")
+            }
+        }
+        let text = |payload: Box<dyn std::any::Any + Send>| *payload.downcast::<&str>().unwrap();
+        let caught = std::panic::catch_unwind(|| run(Bomb));
+        assert_eq!(text(caught.unwrap_err()), "on purpose");
+        assert!(heist_core::entered().is_none());
+        let mut runtime = Runtime::new().unwrap();
+        let again = std::panic::AssertUnwindSafe(|| runtime.run(Bomb));
+        assert_eq!(
+            text(std::panic::catch_unwind(again).unwrap_err()),
+            "on purpose"
+        );
+        assert_eq!(runtime.run(async { 1 }), 1);
+    }
+}

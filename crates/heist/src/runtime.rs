@@ -26,10 +26,10 @@ use std::panic::Location;
 /// # Dropping
 ///
 /// Dropping a runtime closes it, anywhere, and never panics. In async code, where waiting would
-/// block a worker, one of its own threads ends the loop instead, and the drop returns at once. A
-/// runtime that has no thread is ended in the drop: nothing can be running in it. The runtime
-/// around it waits at its own end until that of the inner one is over, for its `blocking_grace` at
-/// most.
+/// block a worker, one of its own threads ends the loop instead, and the drop returns at once. If
+/// it has no thread and can start none, it is ended in the drop: nothing can be running in it. The
+/// runtime around it waits at its own end until that of the inner one is over, for its
+/// `blocking_grace` at most.
 ///
 /// ```
 /// heist::run(async {
@@ -182,8 +182,9 @@ impl Runtime {
     /// Once there is a report, calling it again gives the same one.
     ///
     /// In async code it must not wait. There it returns at once with an empty report, and one of
-    /// the runtime's own threads ends the loop; if the runtime has no thread, it is ended in the
-    /// call. A later call from where waiting is allowed waits for that end and gives its report.
+    /// the runtime's own threads ends the loop; if the runtime has no thread and can start none, it
+    /// is ended in the call. A later call from where waiting is allowed waits for that end and gives
+    /// its report.
     ///
     /// ```
     /// let mut runtime = heist::Runtime::new()?;

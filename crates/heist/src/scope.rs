@@ -3,7 +3,7 @@
 //! # The one lifetime argument
 //!
 //! A future that borrows for `'env` is handed to threads that know nothing of `'env`. That is sound
-//! if the future is gone before [`scope`] returns, and if nothing else of type `'env` is left where
+//! if the future is gone before [`scope()`] returns, and if nothing else of type `'env` is left where
 //! somebody could reach it. It is so because:
 //!
 //! 1. `scope` owns its runtime and ends it on every path: `run_and_close` returns only after every
@@ -33,7 +33,7 @@ use std::task::{Context, Poll, Waker};
 /// Runs `body` to its end on a runtime of its own, and waits for every task that it has spawned in
 /// its scope. The tasks may borrow what outlives the call.
 ///
-/// Like [`run`](crate::run) it blocks, and like `run` it is not called inside a running runtime.
+/// Like [`run`](crate::run()) it blocks, and like `run` it is not called inside a running runtime.
 ///
 /// If the body or a task of the scope panics, everything else is cancelled; when all of it is gone,
 /// the panic goes on.
@@ -110,7 +110,7 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// Where tasks that borrow are spawned; given to the body of [`scope`].
+/// Where tasks that borrow are spawned; given to the body of [`scope()`].
 pub struct Scope<'scope, 'env: 'scope> {
     state: Arc<State>,
     /// Invariant: `'scope` is exactly the time in which tasks may be spawned and run.
@@ -293,7 +293,7 @@ impl<T> Drop for Scoped<'_, T> {
     }
 }
 
-/// Waits for a task of a [`scope`] and gives its output.
+/// Waits for a task of a [`scope()`] and gives its output.
 ///
 /// A future of `Result<T, JoinError>`. If the task panics it never resolves: the scope cancels
 /// whoever waits.

@@ -73,10 +73,22 @@
 //! * done: nothing.
 //!
 //! A request is delivered at most once: `Start::Drop` leads to edge 7 without a further poll.
-//! Requests are idempotent. REGION reserves the place of catchable cancellation in the word: while
-//! it is set, edge 2 answers `Start::Poll` in spite of CANCEL, because a live region inside the
-//! future is who receives the request; a region that is left without having received it clears
-//! REGION, and the request is the task's again.
+//! Requests are idempotent.
+//!
+//! REGION keeps the place of catchable cancellation in the word, because the rules below could not
+//! be added later without new edges; nothing sets it yet. While it is set, a live region inside the
+//! future is who receives requests, and edge 2 answers `Start::Poll` in spite of CANCEL:
+//!
+//! 1. A request goes to every live region that has none inside it. It wakes the waker of that
+//!    region's last poll, which need not be the task's own.
+//! 2. Delivery drops the region's inner future, makes the region answer "cancelled", and *consumes*
+//!    the request: CANCEL is cleared by the runner, and the task is in cleanup from then on.
+//! 3. A region that is dropped before it received the request passes it to the region around it;
+//!    the outermost clears REGION, and the request is the task's again: `Start::Drop`.
+//! 4. In cleanup, a further request goes to a region entered since, or else drops the task. The
+//!    end of the loop sends none until its grace for cleanup is over.
+//! 5. REGION and CANCEL change under the lock of the task's side record whenever a region is
+//!    involved, so a request finds either a live region or REGION clear.
 //!
 //! ABANDONED is set by the end of the loop on a task whose poll outlasts its grace. The join
 //! handle then answers at once, as if DONE were set, but the future still belongs to the runner,
@@ -94,10 +106,10 @@ const QUEUED: u64 = 1 << 0;
 const RUNNING: u64 = 1 << 1;
 /// The future is gone and the result final. Set by edge 7, never cleared.
 const DONE: u64 = 1 << 2;
-/// Somebody asked for the end of the task. Never cleared by the word itself.
+/// Somebody asked for the end of the task. Set by edges 5 and 6 of a canceller; see the rules.
 const CANCEL: u64 = 1 << 3;
 /// A live region inside the future receives requests instead of the task. Set and cleared by the
-/// runner only.
+/// runner only; nothing sets it yet.
 const REGION: u64 = 1 << 4;
 /// The `JoinHandle` exists and may want the output. Cleared once, by the handle.
 const JOIN: u64 = 1 << 5;
