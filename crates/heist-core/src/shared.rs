@@ -88,7 +88,7 @@ impl Shared {
             visitors: AtomicUsize::new(0),
             outsiders: TaskList::new(),
             blocking: Pool::new(),
-            threads: Threads::new(config.workers),
+            threads: Threads::new(),
             monitor: Monitor::new(),
             closing: Closing::new(),
             config,
@@ -242,13 +242,16 @@ impl Shared {
             || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }
 
-    /// Whether there is a slot whose thread could be started for more work.
+    /// How many workers there should be at most: a spare one for each that is blocked.
+    pub(crate) fn needed_workers(&self) -> usize {
+        // Ordering: Relaxed, a count that the monitor corrects every 2 ms.
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        self.config.workers + blocked.min(self.config.spare_workers)
+    }
+
+    /// Whether a thread could be started for more work.
     pub(crate) fn can_start(&self) -> bool {
-        self.threads.startable(
-            self.blocked
-                .load(Ordering::Relaxed)
-                .min(self.config.spare_workers),
-        )
+        self.threads.startable(self.needed_workers())
     }
 
     /// Whether more than one worker can ever run.

@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 /// All threads of a runtime.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    /// Slots below this index belong to workers, those above to spares.
-    workers: usize,
     /// Slots whose threads are there, workers and spares together.
     working: AtomicUsize,
     /// When the next start may be tried after one that failed; `NEVER` while starts succeed.
@@ -60,9 +58,8 @@ impl Purpose {
 }
 
 impl Threads {
-    pub(crate) fn new(workers: usize) -> Threads {
+    pub(crate) fn new() -> Threads {
         Threads {
-            workers,
             working: AtomicUsize::new(0),
             retry_at: AtomicU64::new(NEVER),
             inner: Mutex::new(Inner {
@@ -74,10 +71,20 @@ impl Threads {
         }
     }
 
-    /// Whether another worker may be started, `spares` of the spare ones included.
-    pub(crate) fn startable(&self, spares: usize) -> bool {
+    /// Whether fewer than `needed` workers are there.
+    pub(crate) fn startable(&self, needed: usize) -> bool {
         // Ordering: Relaxed, a hint; `try_start_worker` decides under the slots' own locks.
-        self.working.load(Ordering::Relaxed) < self.workers + spares
+        self.working.load(Ordering::Relaxed) < needed
+    }
+
+    /// Counts a worker out if more than `needed` are there. One read-modify-write, so that two
+    /// spares do not both count on the other to stay.
+    pub(crate) fn try_leave(&self, needed: usize) -> bool {
+        // Ordering: Relaxed, the number alone decides.
+        let leave = |working: usize| (working > needed).then(|| working - 1);
+        self.working
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, leave)
+            .is_ok()
     }
 
     /// Whether somebody runs tasks.

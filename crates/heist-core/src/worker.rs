@@ -107,7 +107,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
         loop {
             match worker.step(&cx) {
                 Step::Ran | Step::Searched => {}
-                Step::WouldPark(_) if shared.closing.is_over() || worker.should_retire() => break,
+                Step::WouldPark(_) if shared.closing.is_over() || worker.try_retire() => break,
                 Step::WouldPark(deadline) => worker.park(&cx, worker.nap(deadline)),
             }
             if shared.closing.is_requested() {
@@ -123,12 +123,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
 impl Worker {
     /// Takes a vacant slot.
     pub(crate) fn occupy(shared: &Arc<Shared>, index: usize) -> Option<Worker> {
-        let limit = shared.config.workers
-            + shared
-                .blocked
-                .load(Ordering::Relaxed)
-                .min(shared.config.spare_workers);
-        let queue = (index < limit).then(|| shared.slots[index].occupy())??;
+        let queue = (index < shared.needed_workers()).then(|| shared.slots[index].occupy())??;
         Some(Worker {
             queue,
             arrived: Cell::new(false),
@@ -439,27 +434,31 @@ impl Worker {
         }
     }
 
-    /// Whether nobody is blocked whom this spare worker would stand in for; never for a worker
-    /// that is no spare.
-    fn is_superfluous(&self) -> bool {
+    /// Ends a spare worker's time, if more are there than are needed and nothing waits for its
+    /// shard. By number and not by index: when the thread of `run` has left its slot, a spare may be
+    /// all that is left.
+    fn try_retire(&self) -> bool {
         let shared = &self.shared;
-        let blocked = shared.blocked.load(Ordering::Relaxed);
-        self.index >= shared.config.workers + blocked.min(shared.config.spare_workers)
+        if self.index < shared.config.workers || shared.seam.is_used(self.index) {
+            return false;
+        }
+        let retired = shared.threads.try_leave(shared.needed_workers());
+        if retired {
+            self.arrived.set(false);
+        }
+        retired
     }
 
-    /// Whether a spare's time is over: nothing waits for its shard either.
-    fn should_retire(&self) -> bool {
-        self.is_superfluous() && !self.shared.seam.is_used(self.index)
-    }
-
-    /// How long this worker may sleep: a spare that is needed looks now and then whether it still
-    /// is. One that stays for its shard alone sleeps like any other.
+    /// How long this worker may sleep: a spare looks now and then whether somebody is still
+    /// blocked. One that stays for another reason sleeps like any worker.
     fn nap(&self, deadline: u64) -> u64 {
-        if self.index < self.shared.config.workers || self.is_superfluous() {
+        let shared = &self.shared;
+        let workers = shared.config.workers;
+        if self.index < workers || shared.needed_workers() == workers {
             return deadline;
         }
         let nap = SPARE_NAP.as_nanos() as u64;
-        deadline.min(self.shared.seam.now().saturating_add(nap))
+        deadline.min(shared.seam.now().saturating_add(nap))
     }
 
     /// A number below `n`: xorshift, which is all that picking a victim needs.
