@@ -225,12 +225,8 @@ impl MainLoop {
             return;
         }
         // This slot's shard is attended by its owner alone; any other need by any worker.
-        let needed = shared.needs_worker();
         shared.threads.attend(shared, index);
-        if needed && !shared.threads.any_worker() {
-            shared.monitor.wanted(shared);
-            shared.threads.start_worker(shared);
-        }
+        shared.replace_last_worker();
     }
 
     /// Ends the local tasks: their futures are dropped here.

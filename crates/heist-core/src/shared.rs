@@ -242,6 +242,15 @@ impl Shared {
             || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }
 
+    /// After a worker has left: somebody must take over if it was the last one and was needed.
+    pub(crate) fn replace_last_worker(&self) {
+        if self.closing.has_begun() || !self.needs_worker() || self.threads.any_worker() {
+            return;
+        }
+        self.monitor.wanted(self);
+        self.threads.start_worker(self);
+    }
+
     /// How many workers there should be at most: a spare one for each that is blocked.
     pub(crate) fn needed_workers(&self) -> usize {
         // Ordering: Relaxed, a count that the monitor corrects every 2 ms.

@@ -47,7 +47,6 @@ pub(crate) enum Step {
     /// Ran a task.
     Ran,
     /// Looked for work and found none, but must look again: another thief was in the way.
-    /// Looked for work and found none, but must look again.
     Searched,
     /// Nothing to do until something happens or this time comes.
     WouldPark(u64),
@@ -118,6 +117,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
     });
     shared.config.hooks.thread_stop();
     worker.vacate();
+    shared.replace_last_worker();
 }
 
 impl Worker {
@@ -434,15 +434,20 @@ impl Worker {
         }
     }
 
-    /// Ends a spare worker's time, if more are there than are needed and nothing waits for its
-    /// shard. By number and not by index: when the thread of `run` has left its slot, a spare may be
-    /// all that is left.
+    /// Ends a spare worker's time, if more are there than are needed, or none is, and nothing waits
+    /// for its shard. By number and not by index: when the thread of `run` has left its slot, a
+    /// spare may be all that is left.
     fn try_retire(&self) -> bool {
         let shared = &self.shared;
         if self.index < shared.config.workers || shared.seam.is_used(self.index) {
             return false;
         }
-        let retired = shared.threads.try_leave(shared.needed_workers());
+        let needed = if shared.needs_worker() {
+            shared.needed_workers()
+        } else {
+            0
+        };
+        let retired = shared.threads.try_leave(needed);
         if retired {
             self.arrived.set(false);
         }

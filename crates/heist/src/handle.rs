@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::check_nested;
+use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
 use heist_core::{NotLocal, Spawn};
 use std::fmt;
@@ -200,7 +200,7 @@ impl Handle {
         }
         self.core
             // The wrapper makes the future inside the runtime, and not here.
-            .block_on(site, async move { future.await })
+            .block_on(site, Entering::new(future))
             .map_err(RunError::Start)
     }
 

@@ -4,10 +4,13 @@
 
 use crate::Runtime;
 use heist_core::Role;
+use pin_project_lite::pin_project;
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::io;
 use std::panic::{Location, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Runs `main` to its end on a runtime of its own, and ends that runtime.
 ///
@@ -73,7 +76,7 @@ pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
     check_nested("run")?;
     let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
     // The wrapper makes the future inside the runtime, and not here.
-    runtime.run_and_close(site, async move { main.await }).0
+    runtime.run_and_close(site, Entering::new(main)).0
 }
 
 /// Why a loop was not run.
@@ -129,6 +132,41 @@ impl std::error::Error for RunError {
         match self {
             RunError::Start(error) => Some(error),
             _ => None,
+        }
+    }
+}
+
+pin_project! {
+    /// `main`, turned into a future when it is first polled: inside the runtime.
+    ///
+    /// Not an `async` block around it: when the destructor of the awaited future panics, the block
+    /// would leak the output it has in its hand.
+    #[project = EnteringProjection]
+    pub(crate) enum Entering<M: IntoFuture> {
+        Outside { main: Option<M> },
+        Inside { #[pin] future: M::IntoFuture },
+    }
+}
+
+impl<M: IntoFuture> Entering<M> {
+    pub(crate) fn new(main: M) -> Entering<M> {
+        Entering::Outside { main: Some(main) }
+    }
+}
+
+impl<M: IntoFuture> Future for Entering<M> {
+    type Output = M::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<M::Output> {
+        if let EnteringProjection::Outside { main } = self.as_mut().project() {
+            // Empty only if `into_future` has panicked, after which nobody polls again.
+            let main = main.take().expect("polled after a panic");
+            let future = main.into_future();
+            self.set(Entering::Inside { future });
+        }
+        match self.project() {
+            EnteringProjection::Inside { future } => future.poll(cx),
+            EnteringProjection::Outside { .. } => unreachable!("it was set a line ago"),
         }
     }
 }

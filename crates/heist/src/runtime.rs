@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::{check_nested, unwrap_outcome};
+use crate::run::{Entering, check_nested, unwrap_outcome};
 use crate::{Builder, Handle, RunError, ShutdownReport};
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -149,7 +149,7 @@ impl Runtime {
             return Err(RunError::Closed);
         }
         // The wrapper makes the future inside the runtime, and not here.
-        let outcome = self.core.run(site, async move { main.await });
+        let outcome = self.core.run(site, Entering::new(main));
         Ok(unwrap_outcome(outcome))
     }
 
