@@ -7,10 +7,16 @@
 
 use crate::support::{Ended, Name, alone, within};
 use heist::MainThread;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 const ALONE: &str = env!("CARGO_BIN_EXE_alone");
+
+/// Says that a test could not look. Not `println!`, which the test harness keeps to itself.
+fn skipped(scenario: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {scenario}: {why}");
+}
 
 /// Whether a command can be had and ends well.
 fn works(words: &[&str]) -> bool {
@@ -41,7 +47,7 @@ fn with_strace(when: &str, scenario: &str) -> Option<Ended> {
     let mut probe = wrapper.to_vec();
     probe.push("true");
     if !works(&probe) {
-        println!("SKIPPED {scenario}: `strace` is missing, or may not trace here");
+        skipped(scenario, "`strace` is missing, or may not trace here");
         return None;
     }
     Some(alone(ALONE, &wrapper, scenario, &[]))
@@ -78,7 +84,7 @@ fn with_limit(threads: u32, scenario: &str) -> Option<Ended> {
     let mut probe = wrapper.to_vec();
     probe.push("true");
     if !works(&probe) {
-        println!("SKIPPED {scenario}: needs root, `setpriv` and `prlimit`");
+        skipped(scenario, "needs root, `setpriv` and `prlimit`");
         return None;
     }
     let program = Public::new(scenario);
@@ -86,7 +92,10 @@ fn with_limit(threads: u32, scenario: &str) -> Option<Ended> {
     let mut probe = wrapper.to_vec();
     probe.extend([path, "nothing"]);
     if !works(&probe) {
-        println!("SKIPPED {scenario}: another user cannot run programs in the temporary folder");
+        skipped(
+            scenario,
+            "another user cannot run programs in the temporary folder",
+        );
         return None;
     }
     Some(alone(path, &wrapper, scenario, &[]))

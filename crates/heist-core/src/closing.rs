@@ -244,9 +244,13 @@ pub(crate) fn close_later(
     if shared.closing.has_begun() {
         return;
     }
+    if shared.threads.is_empty() {
+        close(shared, site);
+        return;
+    }
     // The monitor will do it, if no worker does. Without either, this thread must.
     let _ = shared.monitor.start(shared);
-    if shared.threads.is_empty() || !(shared.monitor.is_started() || shared.threads.any_worker()) {
+    if !shared.monitor.is_started() && !shared.threads.any_worker() {
         close(shared, site);
         return;
     }
