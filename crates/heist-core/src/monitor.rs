@@ -22,7 +22,7 @@ use crate::slot::{DRIVER_DUE, Slot};
 use crate::threads::Purpose;
 use crate::worker::PINNED;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -145,7 +145,7 @@ impl Watch {
         let polls = slot.polls();
         match slot.in_poll() {
             Some((polls, task)) if polls == seen.polls => {
-                rescue(shared, index, slot, task);
+                rescue(shared, index, slot, (polls, task));
                 seen.stalled(shared, task & !PINNED);
             }
             Some(_) => {
@@ -162,10 +162,16 @@ impl Watch {
 }
 
 /// A worker is blocked: others get what waits for it.
-fn rescue(shared: &Shared, index: usize, slot: &Slot, task: u64) {
-    // The poll may have ended just before the note; then it is heeded after the next one or before
-    // the owner parks, and until then a spare may run that is not needed.
+fn rescue(shared: &Shared, index: usize, slot: &Slot, (polls, task): (u32, u64)) {
     shared.mark_blocked(slot);
+    // Ordering: SeqCst, between the note and the second look; its counterpart is in `announce`,
+    // between the end of the owner's poll and its last look at the notes before it parks. So if the
+    // poll has ended meanwhile, either the owner heeds the note or we take it back.
+    fence(Ordering::SeqCst);
+    if slot.in_poll().is_none_or(|(now, _)| now != polls) {
+        shared.unmark_blocked(slot);
+        return;
+    }
     let evicted = task & PINNED == 0 && shared.closing.evict_main_from(index);
     let moved = slot
         .lifo

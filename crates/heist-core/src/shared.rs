@@ -222,6 +222,13 @@ impl Shared {
         }
     }
 
+    /// Takes that back, unless the owner has.
+    pub(crate) fn unmark_blocked(&self, slot: &Slot) {
+        if slot.take_note(BLOCKED) {
+            self.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// A foreign thread is in `block_on`: somebody must work as long as it is.
     pub(crate) fn visit(&self) -> Visit<'_> {
         self.visitors.fetch_add(1, Ordering::Relaxed);

@@ -77,6 +77,12 @@ impl Threads {
         self.working.load(Ordering::Relaxed) < needed
     }
 
+    /// Whether more than `needed` workers are there.
+    pub(crate) fn are_more_than(&self, needed: usize) -> bool {
+        // Ordering: Relaxed, a hint; `try_leave` decides.
+        self.working.load(Ordering::Relaxed) > needed
+    }
+
     /// Counts a worker out if more than `needed` are there. One read-modify-write, so that two
     /// spares do not both count on the other to stay.
     pub(crate) fn try_leave(&self, needed: usize) -> bool {

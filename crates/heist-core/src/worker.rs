@@ -77,7 +77,7 @@ pub(crate) struct Worker {
     in_driver: Cell<bool>,
     /// Since when the queue has not been empty; 0 while it is, or while nobody could be woken.
     waiting_since: Cell<u64>,
-    /// Pushes in the present poll.
+    /// Pushes so far; every sixteenth looks whether the queue is too long or too old.
     pushes: Cell<u32>,
     random: Cell<u64>,
 }
@@ -187,9 +187,7 @@ impl Worker {
     /// The last step of a worker: it searches no more and will not sleep.
     pub(crate) fn leave_loop(&self) {
         self.stop_searching();
-        if self.slot().take_notes() & BLOCKED != 0 {
-            self.shared.blocked.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.shared.unmark_blocked(self.slot());
         self.shared.idle.stopped();
     }
 
@@ -359,9 +357,7 @@ impl Worker {
         struct Unblock<'a>(&'a Worker);
         impl Drop for Unblock<'_> {
             fn drop(&mut self) {
-                if self.0.slot().take_note(BLOCKED) {
-                    self.0.shared.blocked.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.0.shared.unmark_blocked(self.0.slot());
             }
         }
         if let Some(task) = self.slot().lifo.take() {
@@ -422,7 +418,9 @@ impl Worker {
         }
         let idle = &self.shared.idle;
         idle.announce(self.index as u32, self.searching.replace(false));
-        if !self.sees_work() {
+        // A note since then: `announce` has fenced, as `rescue` does between its note and its second
+        // look, so one of us notices.
+        if !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE) {
             self.in_driver.set(true);
             self.shared.seam.park(self.index, deadline);
             self.in_driver.set(false);
@@ -454,12 +452,17 @@ impl Worker {
         retired
     }
 
-    /// How long this worker may sleep: a spare looks now and then whether somebody is still
-    /// blocked. One that stays for another reason sleeps like any worker.
+    /// How long this worker may sleep. A spare looks now and then whether its time is over, unless
+    /// it stays in any case: because nobody is blocked and yet it is not one too many, or for its
+    /// shard. `try_retire` may have answered on other numbers a moment ago, so all are read again.
     fn nap(&self, deadline: u64) -> u64 {
         let shared = &self.shared;
         let workers = shared.config.workers;
-        if self.index < workers || shared.needed_workers() == workers {
+        if self.index < workers {
+            return deadline;
+        }
+        let stays = shared.seam.is_used(self.index) || !shared.threads.are_more_than(workers);
+        if stays && shared.needed_workers() == workers {
             return deadline;
         }
         let nap = SPARE_NAP.as_nanos() as u64;
