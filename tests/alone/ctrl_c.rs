@@ -312,7 +312,9 @@ fn no_descriptor_is_left() {
             for listener in &mut listeners {
                 listener.recv().await.unwrap();
             }
-            assert_eq!(descriptors().len(), with_driver.len() + 20);
+            // Two ends of a socket pair each; the portable driver keeps a copy of what it watches.
+            let each = if cfg!(heist_portable_io) { 3 } else { 2 };
+            assert_eq!(descriptors().len(), with_driver.len() + 10 * each);
             drop(listeners);
             assert_eq!(descriptors(), with_driver);
             drop(heist::spawn(async { ctrl_c().await }));
