@@ -180,7 +180,7 @@ impl Closing {
     /// it is asked to leave its slot when it can.
     pub(crate) fn evict_main_from(&self, slot: usize) -> bool {
         match &self.inner.lock().main {
-            Some((pinned, at)) if *at == slot && pinned.has_work() => {
+            Some((pinned, at)) if *at == slot && pinned.is_waiting() => {
                 pinned.evict();
                 true
             }
@@ -231,7 +231,10 @@ pub(crate) fn close(shared: &Arc<Shared>, site: &'static Location<'static>) -> S
         worker.leave_loop();
         worker.vacate();
     }
+    // Somebody else was faster: wait for that end, now that the slot is free again.
     report
+        .or_else(|| shared.closing.wait_finished(None))
+        .unwrap_or_default()
 }
 
 /// Ends the loop, from a thread that must not block: has one of the runtime's own threads do it.
@@ -267,12 +270,13 @@ pub(crate) fn close_later(
 /// One of the runtime's own threads does what `close_later` asked for.
 pub(crate) fn close_as_asked(cx: &Context<'_>) {
     if cx.shared.closing.requested.swap(false, Ordering::Acquire) {
-        close_here(cx);
+        // `None` if the dropper's own thread has begun meanwhile.
+        let _ = close_here(cx);
     }
 }
 
-/// The steps. The thread's context is `cx`.
-pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
+/// The steps. The thread's context is `cx`. `None` if somebody else has begun them.
+pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     let shared = cx.shared;
     let closing = &shared.closing;
     let began = Instant::now();
@@ -282,7 +286,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
         .compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire)
         .is_err()
     {
-        return ShutdownReport::default();
+        return None;
     }
     let already = closing.cancelled.load(Ordering::Relaxed);
     let mut report = ShutdownReport::default();
@@ -297,6 +301,11 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     }
     shared.notify(MayStart::No);
     report.abandoned = wait_for_tasks(cx, began);
+    if shared.lists().any(|list| list.len() > 0) {
+        // A task that was given up may still be queued by a foreign thread that is on its way to the
+        // injector, and its header points here without a count. So this is never freed.
+        std::mem::forget(shared.clone());
+    }
 
     // 3.
     shared
@@ -344,7 +353,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> ShutdownReport {
     inner.report = Some(report.clone());
     inner.closer = own;
     closing.over.notify_all();
-    report
+    Some(report)
 }
 
 /// Step 2: works, or waits, until every task is done. Returns those that were given up.

@@ -79,9 +79,7 @@ impl MainLoop {
         };
         let dropped = self.enter(|main, cx| {
             main.stop_searching();
-            catch_unwind(AssertUnwindSafe(|| {
-                cx.polling(Current::Main, || future.set(None))
-            }))
+            main.watched(cx, || future.set(None))
         });
         match (outcome, dropped) {
             (outcome, Ok(())) => outcome,
@@ -153,11 +151,13 @@ impl MainLoop {
         waker: &Waker,
     ) -> Outcome<Poll<F::Output>> {
         self.stop_searching();
-        let poll = || main.poll(&mut std::task::Context::from_waker(waker));
-        catch_unwind(AssertUnwindSafe(|| {
-            watched(cx, self.slot(), PINNED, Current::Main, poll)
-        }))
-        .inspect_err(|_| {
+        self.watched(cx, || main.poll(&mut std::task::Context::from_waker(waker)))
+    }
+
+    /// Runs code of `main` where the monitor sees it, and catches its panic.
+    fn watched<R>(&self, cx: &Context<'_>, code: impl FnOnce() -> R) -> Outcome<R> {
+        let watch = || watched(cx, self.slot(), PINNED, Current::Main, code);
+        catch_unwind(AssertUnwindSafe(watch)).inspect_err(|_| {
             // The unwinding skipped the end of the poll.
             cx.current.set(Current::Nothing);
             if let Some(slot) = self.slot() {
@@ -174,7 +174,10 @@ impl MainLoop {
             ran = true;
         }
         let step = match &self.worker {
-            Some(worker) => worker.step(cx),
+            Some(worker) => {
+                self.local.publish_waiting();
+                worker.step(cx)
+            }
             None => Step::WouldPark(NEVER),
         };
         match step {
@@ -220,13 +223,7 @@ impl MainLoop {
         worker.leave_loop();
         worker.vacate();
         self.local.pinned.set_slot(None);
-        let shared = &self.shared;
-        if shared.closing.has_begun() {
-            return;
-        }
-        // This slot's shard is attended by its owner alone; any other need by any worker.
-        shared.threads.attend(shared, index);
-        shared.replace_last_worker();
+        self.shared.worker_has_left(index);
     }
 
     /// Ends the local tasks: their futures are dropped here.
@@ -254,7 +251,7 @@ impl MainLoop {
     /// The end of one run and of its runtime.
     pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
         self.end_local();
-        let report = self.enter(|_, cx| close_here(cx));
+        let report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
         self.leave_slot();
         report
     }

@@ -36,6 +36,8 @@ pub(crate) struct Pinned {
     mail: AtomicBool,
     /// `main` wants to be polled.
     main_woken: AtomicBool,
+    /// Local tasks wait in the thread's own queue while it runs a Send task; for the monitor.
+    local_waiting: AtomicBool,
     /// The monitor found pinned work waiting behind a Send task that blocked this thread.
     evicted: AtomicBool,
     /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
@@ -55,6 +57,7 @@ impl Pinned {
             inbox: Mutex::new(Vec::new()),
             mail: AtomicBool::new(false),
             main_woken: AtomicBool::new(true),
+            local_waiting: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             slot: AtomicUsize::new(NO_SLOT),
             thread: std::thread::current(),
@@ -75,6 +78,11 @@ impl Pinned {
     /// itself after `set_slot` or a park.
     pub(crate) fn has_work(&self) -> bool {
         self.main_woken.load(Ordering::Relaxed) || self.mail.load(Ordering::Relaxed)
+    }
+
+    /// Whether pinned work waits behind the Send task that this thread runs: for the monitor.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.has_work() || self.local_waiting.load(Ordering::Relaxed)
     }
 
     /// Takes the wake of `main`.
@@ -203,6 +211,12 @@ impl Local {
             self.queue.borrow_mut().extend(mail);
         }
         self.queue.borrow_mut().pop_front()
+    }
+
+    /// Tells the monitor whether local tasks wait; before a Send task is run.
+    pub(crate) fn publish_waiting(&self) {
+        let waiting = !self.queue.borrow().is_empty();
+        self.pinned.local_waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// Whether the thread has pinned work: it must not park.

@@ -483,6 +483,16 @@ pub fn timer_shard() -> io::Result<usize> {
     }
 }
 
+/// To be called after a source or a timer was given to the shard of `slot`: sees to it that somebody
+/// looks after it, if the owner of the slot has left since it was chosen.
+pub fn attend(slot: usize) {
+    context::with(|cx| {
+        if let Some(cx) = cx.filter(|cx| cx.worker.is_none_or(|worker| worker.index() != slot)) {
+            cx.shared.attend(slot);
+        }
+    });
+}
+
 fn with_worker<R>(f: impl FnOnce(&Context<'_>) -> R) -> io::Result<R> {
     context::with(|cx| {
         let cx = cx.ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))?;

@@ -210,16 +210,19 @@ impl Shared {
         }
     }
 
-    /// The owner of a slot is blocked, as far as somebody knows. It takes the note back itself.
-    pub(crate) fn mark_blocked(&self, slot: &Slot) {
+    /// The owner of a slot is blocked, as far as somebody knows. It takes the note back itself. False
+    /// if that was known.
+    pub(crate) fn mark_blocked(&self, slot: &Slot) -> bool {
         if slot.has_note(BLOCKED) {
-            return;
+            return false;
         }
         // Counted before the note can be found, so that the count never falls below zero.
         self.blocked.fetch_add(1, Ordering::Relaxed);
-        if !slot.note(BLOCKED) {
+        let marked = slot.note(BLOCKED);
+        if !marked {
             self.blocked.fetch_sub(1, Ordering::Relaxed);
         }
+        marked
     }
 
     /// Takes that back, unless the owner has.
@@ -249,13 +252,29 @@ impl Shared {
             || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }
 
-    /// After a worker has left: somebody must take over if it was the last one and was needed.
-    pub(crate) fn replace_last_worker(&self) {
-        if self.closing.has_begun() || !self.needs_worker() || self.threads.any_worker() {
+    /// After a slot was given back: somebody must take over its shard, if that is used, and the
+    /// tasks, if that was the last worker.
+    pub(crate) fn worker_has_left(&self, index: usize) {
+        if self.closing.has_begun() {
             return;
         }
-        self.monitor.wanted(self);
-        self.threads.start_worker(self);
+        let needed = self.needs_worker();
+        self.threads.attend(self, index);
+        if needed && !self.threads.any_worker() {
+            self.monitor.wanted(self);
+            self.threads.start_worker(self);
+        }
+    }
+
+    /// After a source or a timer was given to the shard of a slot that is not the caller's: its
+    /// owner may have left since the shard was chosen.
+    pub(crate) fn attend(&self, index: usize) {
+        // Ordering: SeqCst, the counterpart of the one in `needs_worker`: either whoever leaves the
+        // slot sees that its shard is used, or we see that the slot is vacant.
+        fence(Ordering::SeqCst);
+        if !self.closing.has_begun() {
+            self.threads.attend(self, index);
+        }
     }
 
     /// How many workers there should be at most: a spare one for each that is blocked.

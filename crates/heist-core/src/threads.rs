@@ -132,7 +132,7 @@ impl Threads {
 
     /// The same, but tries in any case and tells the error. `Ok(false)`: every slot is owned.
     pub(crate) fn try_start_worker(&self, shared: &Shared) -> io::Result<bool> {
-        for index in 0..shared.slots.len() {
+        for index in 0..shared.needed_workers() {
             if self.start_worker_at(shared, index)? {
                 return Ok(true);
             }

@@ -98,7 +98,12 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
     if shared.idle.end_search() {
         shared.notify(MayStart::No);
     }
+    // Where the monitor sees it: a hook that blocks is a worker that is blocked.
+    worker.slot().begin_poll(0);
     shared.config.hooks.thread_start();
+    if worker.slot().end_poll() & BLOCKED != 0 {
+        shared.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
     let mut cx = Context::new(&shared, Role::Worker, shared.site);
     cx.worker = Some(&worker);
     context::enter(&cx, || {
@@ -113,17 +118,22 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
                 crate::closing::close_as_asked(&cx);
             }
         }
+        // A request may have come after the last look, from somebody who counted on this worker.
+        if shared.closing.is_requested() {
+            crate::closing::close_as_asked(&cx);
+        }
         worker.leave_loop();
     });
     shared.config.hooks.thread_stop();
+    let index = worker.index;
     worker.vacate();
-    shared.replace_last_worker();
+    shared.worker_has_left(index);
 }
 
 impl Worker {
     /// Takes a vacant slot.
     pub(crate) fn occupy(shared: &Arc<Shared>, index: usize) -> Option<Worker> {
-        let queue = (index < shared.needed_workers()).then(|| shared.slots[index].occupy())??;
+        let queue = shared.slots[index].occupy()?;
         Some(Worker {
             queue,
             arrived: Cell::new(false),
@@ -363,9 +373,9 @@ impl Worker {
         if let Some(task) = self.slot().lifo.take() {
             self.queue.push(task);
         }
-        self.shared.mark_blocked(self.slot());
+        // Inside another `block` the outer one counts.
+        let _unblock = self.shared.mark_blocked(self.slot()).then(|| Unblock(self));
         self.shared.notify(MayStart::Yes);
-        let _unblock = Unblock(self);
         call()
     }
 
@@ -588,9 +598,10 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
     if list_of(cx, &running).unlink(&running) == LastOut::Yes {
         cx.shared.closing.unpark(cx.shared);
     }
-    let late = running.complete(kept);
-    // The task may be freed by now, and what follows may be the user's error handler.
+    // From here on the task may be freed at any moment, and user code still runs: its joiner's waker,
+    // the error handler.
     cx.current.set(Current::Nothing);
+    let late = running.complete(kept);
     for error in unseen.iter().chain(late.iter()) {
         cx.shared.closing.count_panicked(error);
         cx.shared.config.hooks.report(&Report::Panicked(error));

@@ -183,7 +183,7 @@ impl Driver {
 
     /// A timer of `shard`, unarmed.
     pub fn timer(self: &Arc<Self>, shard: usize) -> Timer {
-        Timer::new(self.shard(shard).clone())
+        Timer::new(self.shard(shard).clone(), shard)
     }
 }
 

@@ -253,12 +253,22 @@ struct Held {
 /// ```
 pub struct Timer {
     shard: Arc<Shard>,
+    index: usize,
     held: Option<Held>,
 }
 
 impl Timer {
-    pub(crate) fn new(shard: Arc<Shard>) -> Self {
-        Self { shard, held: None }
+    pub(crate) fn new(shard: Arc<Shard>, index: usize) -> Self {
+        Self {
+            shard,
+            index,
+            held: None,
+        }
+    }
+
+    /// The shard whose owner fires this timer.
+    pub fn shard(&self) -> usize {
+        self.index
     }
 
     /// Waits until `deadline`: ready once it has gone by, also if it had before the call.

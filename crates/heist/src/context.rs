@@ -7,7 +7,7 @@ use heist_io::Driver;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use heist_core::poll_proceed as poll_budget;
+pub(crate) use heist_core::{attend, poll_proceed as poll_budget};
 
 /// The driver of this thread's runtime, and the shard that a new source joins: the lowest one that
 /// somebody works on, so that sockets gather.

@@ -90,6 +90,14 @@ impl Handle {
         self.core.spawn(Spawn::at(Location::caller()), future)
     }
 
+    pub(crate) fn spawn_at<F>(&self, spawn: Spawn, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.core.spawn(spawn, future)
+    }
+
     /// Like [`Handle::spawn`], but gives the future back if the runtime does not take it.
     ///
     /// ```

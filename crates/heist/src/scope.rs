@@ -13,11 +13,14 @@
 //! 3. A task's output does not stay in its cell, which a forgotten waker could keep: it goes to a
 //!    slot shared by the task's future (gone by 1) and its [`ScopedHandle`]. The handle cannot
 //!    outlive `'scope`. If it is forgotten, the output is leaked: never dropped, never reached.
-//! 4. `'scope` and `'env` are invariant (`PhantomData` below), so that neither can be shrunk or
+//! 4. A task may hold the [`Scope`] itself. That is a local variable of the function `scope`, which
+//!    outlives the runtime, and not of the main future, which does not outlive the tasks. And a task is
+//!    spawned on the scope's own runtime, whatever runtime the calling thread is in.
+//! 5. `'scope` and `'env` are invariant (`PhantomData` below), so that neither can be shrunk or
 //!    grown to fit a future that borrows less long than they say.
 
 use crate::run::{check_nested, unwrap_outcome};
-use crate::{JoinError, JoinHandle, Runtime};
+use crate::{Handle, JoinError, JoinHandle, Runtime};
 use heist_core::Spawn;
 use parking_lot::Mutex;
 use std::any::Any;
@@ -81,12 +84,15 @@ where
     };
     let guard = AbortOnUnwind;
     let state = Arc::new(State::default());
+    // Tasks may hold a reference to the scope itself. It lives in this frame, and not in `main`'s
+    // future, which is dropped before the tasks are.
+    let scope = Scope {
+        runtime: runtime.handle(),
+        state: state.clone(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
     let main = async {
-        let scope = Scope {
-            state: state.clone(),
-            scope: PhantomData,
-            env: PhantomData,
-        };
         let output = state.until_panic(body(&scope)).await?;
         state.until_panic(state.all_done()).await?;
         Ok(output)
@@ -112,6 +118,8 @@ impl Drop for AbortOnUnwind {
 
 /// Where tasks that borrow are spawned; given to the body of [`scope()`].
 pub struct Scope<'scope, 'env: 'scope> {
+    /// The scope's own: a task must not land on that of whatever thread `spawn` is called on.
+    runtime: Handle,
     state: Arc<State>,
     /// Invariant: `'scope` is exactly the time in which tasks may be spawned and run.
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -159,7 +167,7 @@ impl<'scope> Scope<'scope, '_> {
         // is `()`; the real one is covered by point 3.
         let task: Pin<Box<dyn Future<Output = ()> + Send + 'static>> =
             unsafe { mem::transmute(task) };
-        let task = crate::handle::spawn_at(Spawn::at(Location::caller()), task);
+        let task = self.runtime.spawn_at(Spawn::at(Location::caller()), task);
         ScopedHandle {
             task,
             slot,
@@ -335,5 +343,81 @@ impl<T> fmt::Debug for ScopedHandle<'_, T> {
         f.debug_struct("ScopedHandle")
             .field("task", &self.task)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::panic_any;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Counts, through the borrow, how many were dropped while what they borrow was there.
+    struct Guard<'a, 'scope, 'env>(&'a AtomicUsize, &'scope Scope<'scope, 'env>);
+
+    impl Drop for Guard<'_, '_, '_> {
+        fn drop(&mut self) {
+            assert!(format!("{:?}", self.1).contains("live"));
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The body panics while tasks that hold the scope go on spawning into it, and others hold it in
+    /// destructors. The scope must be there until the last of them is gone.
+    #[test]
+    fn tasks_that_hold_the_scope_never_outlive_it() {
+        let dropped = AtomicUsize::new(0);
+        let begun = AtomicUsize::new(0);
+        let count = &dropped;
+        let begun = &begun;
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            scope(async |s| {
+                for _ in 0..4 {
+                    let guard = Guard(count, s);
+                    drop(s.spawn(async move {
+                        let _guard = guard;
+                        begun.fetch_add(1, Ordering::Relaxed);
+                        loop {
+                            drop(s.spawn(async {}));
+                            crate::yield_now().await;
+                        }
+                    }));
+                }
+                while begun.load(Ordering::Relaxed) < 4 {
+                    crate::yield_now().await;
+                }
+                panic_any("the body");
+            })
+        }));
+        let payload = panicked.expect_err("the panic goes on");
+        assert_eq!(payload.downcast_ref(), Some(&"the body"));
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
+    }
+
+    /// `spawn` is called on a thread that is inside another runtime, which lives longer. The task
+    /// must end with the scope all the same.
+    #[test]
+    fn a_task_belongs_to_the_scope_wherever_it_is_spawned() {
+        let other = Runtime::builder().workers(1).build().unwrap();
+        let handle = other.handle();
+        let dropped = AtomicUsize::new(0);
+        let count = &dropped;
+        scope(async |s| {
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    handle.block_on(async {
+                        let guard = Guard(count, s);
+                        let task = s.spawn(async move {
+                            let _guard = guard;
+                            std::future::pending::<()>().await;
+                        });
+                        task.abort();
+                    });
+                });
+            });
+        });
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(handle.live_tasks(), 0);
+        drop(other);
     }
 }

@@ -232,7 +232,15 @@ unsafe fn register(header: &Header, waker: &Waker) -> bool {
             waker::drop_foreign(old);
         }
     }
-    header.state.set_join_waker()
+    if header.state.set_join_waker() {
+        return true;
+    }
+    // Too late, so nothing was given: the cell is still ours, and must not keep a waker that nobody
+    // would take out.
+    if let Some(waker) = cell.take() {
+        waker::drop_foreign(waker);
+    }
+    false
 }
 
 /// Empties the join waker cell if it is the handle's, so that the waker does not live as long as

@@ -90,9 +90,10 @@
 //! 5. REGION and CANCEL change under the lock of the task's side record whenever a region is
 //!    involved, so a request finds either a live region or REGION clear.
 //!
-//! ABANDONED is set by the end of the loop on a task whose poll outlasts its grace. The join
-//! handle then answers at once, as if DONE were set, but the future still belongs to the runner,
-//! who drops it when the poll comes back.
+//! ABANDONED is set by the end of the loop on a task whose poll outlasts its grace, and on one that
+//! a foreign thread has queued and not pushed by then. The join handle answers at once, as if DONE
+//! were set. A running future still belongs to the runner, who drops it when the poll comes back;
+//! a queued one is never run, and what its header points to is leaked with it.
 
 #![forbid(unsafe_code)]
 
@@ -514,13 +515,14 @@ impl State {
         }
     }
 
-    /// Gives up a poll that outlasts its grace. `Some(true)`: the caller owns the join waker cell
+    /// Gives up a task that outlasts its grace: inside its poll, or queued where nobody gets to it.
+    /// `Some(true)`: the caller owns the join waker cell
     /// now and wakes it. `None`: there is nothing to give up.
     pub(crate) fn abandon(&self) -> Option<bool> {
         // Ordering: Relaxed, a first guess that the compare-exchange checks.
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if seen & DONE != 0 || seen & RUNNING == 0 || seen & ABANDONED != 0 {
+            if seen & (DONE | ABANDONED) != 0 {
                 return None;
             }
             let after = (seen | ABANDONED | CANCEL | QUEUED) & !(JOIN_WAKER | REGION);

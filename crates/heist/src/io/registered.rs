@@ -49,6 +49,7 @@ impl<T: AsIo> Registered<T> {
         shard: usize,
     ) -> io::Result<Registered<T>> {
         let source = driver.register(sys::borrow(&io), shard)?;
+        crate::context::attend(shard);
         Ok(Registered {
             readiness: Readiness::new(source),
             io: Some(io),

@@ -254,7 +254,12 @@ impl Sleep {
             self.timer = Some(bind());
         }
         let timer = self.timer.as_mut().expect("bound above");
-        timer.poll_at(self.deadline.as_nanos(), cx)
+        let polled = timer.poll_at(self.deadline.as_nanos(), cx);
+        if polled.is_pending() {
+            // It keeps its shard for life, and may be armed long after that was chosen.
+            crate::context::attend(timer.shard());
+        }
+        polled
     }
 }
 
