@@ -301,9 +301,10 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     }
     shared.notify(MayStart::No);
     report.abandoned = wait_for_tasks(cx, began);
-    if shared.lists().any(|list| list.len() > 0) {
-        // A task that was given up may still be queued by a foreign thread that is on its way to the
-        // injector, and its header points here without a count. So this is never freed.
+    if !report.abandoned.is_empty() && any_queued(shared) {
+        // A foreign thread has queued a task and is on its way to the injector. The task's header
+        // points here without a count, so this is never freed. (A task inside its poll needs no
+        // such care: the thread that polls it holds a count.)
         std::mem::forget(shared.clone());
     }
 
@@ -416,6 +417,15 @@ fn run_anything(cx: &Context<'_>) -> Step {
         shared.injector.push(task);
     }
     Step::Ran
+}
+
+/// Whether a task is left that nobody runs.
+fn any_queued(shared: &Shared) -> bool {
+    let mut any = false;
+    for list in shared.lists() {
+        list.for_each(|header| any |= !header.state().snapshot().is_running());
+    }
+    any
 }
 
 fn abandon(shared: &Shared) -> Vec<Label> {
