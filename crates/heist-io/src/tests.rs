@@ -675,7 +675,8 @@ fn timers_fire_in_order() {
     let driver = driver(1);
     driver.attach(0);
     let (fired, order) = mpsc::channel();
-    let base = now() + 2 * MILLI;
+    // Far enough for a slow build to arm them all before the first is due.
+    let base = now() + 200 * MILLI;
     let mut timers: Vec<_> = (0..500u64)
         .map(|i| {
             let at = base + (i * 7919 % 500) * 20_011;
