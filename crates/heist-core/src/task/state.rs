@@ -522,7 +522,8 @@ impl State {
         // Ordering: Relaxed, a first guess that the compare-exchange checks.
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if seen & (DONE | ABANDONED) != 0 {
+            let idle = seen & (QUEUED | RUNNING) == 0;
+            if idle || seen & (DONE | ABANDONED) != 0 {
                 return None;
             }
             let after = (seen | ABANDONED | CANCEL | QUEUED) & !(JOIN_WAKER | REGION);

@@ -189,6 +189,7 @@ fn a_task_that_is_not_done_is_never_freed() {
 #[test]
 fn a_running_poll_is_abandoned_once_and_ends_in_a_drop() {
     assert_eq!(State::queued().abandon(), Some(false));
+    assert_eq!(idle().abandon(), None);
     assert_eq!(done().abandon(), None);
 
     let state = running();
