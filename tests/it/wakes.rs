@@ -524,3 +524,29 @@ fn the_last_poller_of_a_shared_future_is_woken() {
         });
     });
 }
+
+/// A timer keeps the shard it was bound to. Its worker, the thread of `run`, has left that slot while
+/// the timer was not armed, and another worker lives. Armed again from there, it must still fire.
+#[test]
+fn a_timer_whose_worker_has_left_still_fires() {
+    within(|| {
+        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let handle = runtime.handle();
+        // Takes the first slot, so that `run` takes the second.
+        let other = handle.spawn(std::future::pending::<()>());
+        let mut interval = runtime.run(async {
+            let mut interval = heist::interval(Duration::from_millis(2));
+            interval.tick().await;
+            interval.tick().await;
+            interval
+        });
+        for _ in 0..3 {
+            let ticked = handle.spawn(async move {
+                interval.tick().await;
+                interval
+            });
+            interval = handle.block_on(ticked).unwrap();
+        }
+        other.abort();
+    });
+}
