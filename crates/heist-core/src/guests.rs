@@ -18,6 +18,10 @@
 //! before the task is done, and that before `wait_empty`, which therefore reads a count that
 //! includes the guest until its step 4. After step 4 the guest touches nothing.
 //!
+//! *The exception.* With a `poll_grace` the end does not wait for ever, and may pass while a guest is
+//! between its steps 1 and 2. Then a task is left that nobody runs, and `closing.rs` leaks the shared
+//! state instead of freeing it.
+//!
 //! Who holds an `Arc` of the shared state (a `Handle`, the waker of `main`) needs no task to hold
 //! the door: it uses [`Guests::enter`], which refuses once `close` was called. Both live in one
 //! word, so that every `enter` is ordered before or after `close`.

@@ -76,7 +76,7 @@ pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
     check_nested("run")?;
     let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
     // The wrapper makes the future inside the runtime, and not here.
-    runtime.run_and_close(site, Entering::new(main)).0
+    Ok(runtime.run_and_close(site, Entering::new(main)))
 }
 
 /// Why a loop was not run.

@@ -55,9 +55,6 @@ pub struct Runtime {
     core: heist_core::Runtime,
 }
 
-/// What `run_and_close` gives: the output of `main`, and what the end found.
-pub(crate) type Ended<T> = (Result<T, RunError>, ShutdownReport);
-
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Runtime>();
@@ -158,9 +155,9 @@ impl Runtime {
         self,
         site: &'static Location<'static>,
         main: M,
-    ) -> Ended<M::Output> {
-        let (outcome, report) = self.core.run_and_close(site, main);
-        (Ok(unwrap_outcome(outcome)), report)
+    ) -> M::Output {
+        let (outcome, _report) = self.core.run_and_close(site, main);
+        unwrap_outcome(outcome)
     }
 
     /// A handle for other threads.

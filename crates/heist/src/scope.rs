@@ -97,14 +97,10 @@ where
         state.until_panic(state.all_done()).await?;
         Ok(output)
     };
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main).0));
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main)));
     mem::forget(guard);
-    // The runtime has ended, whichever of the three it was.
-    match ended {
-        Ok(Ok(outcome)) => unwrap_outcome(outcome),
-        Ok(Err(error)) => panic!("{error}"),
-        Err(payload) => unwrap_outcome(Err(payload)),
-    }
+    // The runtime has ended, whether or not a panic of the body or of a task goes on now.
+    unwrap_outcome(ended.and_then(|outcome| outcome))
 }
 
 /// Ends the process if the code it guards unwinds: see 2 of the lifetime argument.

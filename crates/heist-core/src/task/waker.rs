@@ -5,7 +5,7 @@
 //!
 //! * It is read only by a thread that has just made edge 5 (idle → queued). Until the task is
 //!   pushed and received it is not done, and the end of the loop frees the owner only when every
-//!   task is done.
+//!   task is done. If a `poll_grace` ends that wait with such a task left, the owner is leaked.
 //! * A thread of the runtime that pushes is joined before the owner is freed. Any other thread
 //!   counts itself in as a guest *before* it pushes; the end of the loop waits for guests after
 //!   the last task was done (`guests.rs` has the proof).
