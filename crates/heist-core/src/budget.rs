@@ -25,6 +25,7 @@ impl Charge {
 }
 
 impl Drop for Charge {
+    #[inline]
     fn drop(&mut self) {
         if self.taken {
             context::with(|cx| {
@@ -38,6 +39,7 @@ impl Drop for Charge {
 
 /// Takes a unit, or answers pending after waking the task. Outside a runtime, and in a blocking
 /// closure, which holds nobody up, nothing is counted.
+#[inline]
 pub fn poll_proceed(task: &mut Context<'_>) -> Poll<Charge> {
     let left = context::with(|cx| {
         cx.filter(|cx| cx.role != Role::Blocking).map(|cx| {

@@ -146,6 +146,7 @@ impl Closing {
         self.phase.load(Ordering::Acquire) == OVER
     }
 
+    #[inline]
     pub(crate) fn is_requested(&self) -> bool {
         // Ordering: Relaxed, a hint; `close` decides.
         self.requested.load(Ordering::Relaxed)
@@ -402,13 +403,8 @@ fn run_anything(cx: &Context<'_>) -> Step {
         .find(|steal| !steal.is_retry())
         .and_then(Steal::success)
         .or_else(|| {
-            shared.slots.iter().find_map(|slot| {
-                let from_slot = || std::iter::repeat_with(|| slot.stealer.steal());
-                let stolen = from_slot()
-                    .find(|steal| !steal.is_retry())
-                    .and_then(Steal::success);
-                stolen.or_else(|| slot.lifo.take())
-            })
+            let slots = &mut shared.slots.iter();
+            slots.find_map(|slot| slot.queue.steal().or_else(|| slot.lifo.take()))
         });
     let Some(task) = task else {
         return Step::WouldPark(NEVER);

@@ -18,15 +18,19 @@ pub const INJECTOR_INTERVAL: u32 = 31;
 /// Every so many polls a busy worker polls its shard. Bench: `echo`.
 pub const DRIVER_INTERVAL: u32 = 61;
 
-/// How many tasks the local queue holds before half of them go to the injector, where others find
-/// them. Bounds the deque's buffer, which would otherwise grow and shrink with bursts. Bench:
-/// `spawn_join`.
-pub const LOCAL_QUEUE: usize = 256;
+/// How many tasks the deque of a worker holds; more are in the queue's overflow. What a deque of
+/// `crossbeam-deque` holds without ever growing: a larger buffer is an allocation of a kilobyte and
+/// more, after which glibc's `malloc` joins all the small blocks that tasks were just freed from, and
+/// takes them apart again. Bench: `spawn_join`.
+pub const LOCAL_QUEUE: usize = 64;
 
 /// How long the oldest task waits in a busy worker's queue before a second worker is woken for it.
 /// Waking a thread on another processor costs 30 to 40 µs where this was measured; less waiting
 /// than that is not worth a wake-up. Bench: `echo`, `spawn_join`.
 pub const SPREAD_AFTER: Duration = Duration::from_micros(50);
+
+/// Most polls between two looks at how long the queue has not been empty: while polls are short.
+pub(crate) const SPREAD_LOOKS: u32 = 8;
 
 /// Operations on our own sockets, timers and join handles that one poll may complete before they
 /// answer "pending" once. Bench: `echo`.

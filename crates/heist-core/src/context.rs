@@ -82,6 +82,7 @@ impl<'a> Context<'a> {
     }
 
     /// Whether this thread works for `shared`, and so is no guest there.
+    #[inline]
     pub(crate) fn is_inside(&self, shared: &Shared) -> bool {
         std::ptr::eq(&**self.shared, shared) && self.role.is_of_runtime()
     }
@@ -95,6 +96,7 @@ impl<'a> Context<'a> {
     }
 
     /// The identity of the task that is being polled.
+    #[inline]
     pub(crate) fn task_id(&self) -> Option<Id> {
         match self.current.get() {
             // SAFETY: `current` names a task only while its runner polls it (`Worker::poll`),
@@ -147,6 +149,7 @@ pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
 }
 
 /// Gives `f` the thread's context.
+#[inline]
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Context<'_>>) -> R) -> R {
     // A thread that is being torn down has no context: `try_with` fails there.
     let pointer = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());

@@ -153,6 +153,7 @@ impl Hooks {
         }
     }
 
+    #[inline]
     pub(crate) fn task_spawn(&self, id: Id) {
         if let Some(hook) = &self.on_task_spawn {
             self.call("on_task_spawn", &|| hook(id));

@@ -10,6 +10,7 @@
 //! |--------------|----------------------------------------------------------------|
 //! | `task`       | the cell, its state word, its handles                          |
 //! | `worker`     | finds a task, runs it, goes idle                               |
+//! | `queue`      | a worker's tasks, in order                                     |
 //! | `slot`       | what a worker has, as others see it                            |
 //! | `idle`       | who searches, who sleeps, whom to wake                         |
 //! | `guests`     | foreign threads that are inside for a moment                   |
@@ -44,6 +45,8 @@ mod main_loop;
 mod monitor;
 #[cfg(not(heist_loom))]
 mod pinned;
+#[cfg(not(heist_loom))]
+mod queue;
 #[cfg(not(heist_loom))]
 mod runtime;
 #[cfg(not(heist_loom))]

@@ -114,21 +114,35 @@ impl MainLoop {
         waker: &Waker,
     ) -> Option<Outcome<F::Output>> {
         loop {
-            if self.worker.is_some() && self.local.pinned.is_evicted() {
-                return None;
-            }
             let mut ran = false;
-            if self.local.pinned.take_main_woken() {
-                if let Some(main) = future.as_mut().as_pin_mut() {
-                    match self.poll_main(cx, main, waker) {
-                        Ok(Poll::Pending) => ran = true,
-                        Ok(Poll::Ready(output)) => return Some(Ok(output)),
-                        Err(payload) => return Some(Err(payload)),
+            if self.local.pinned.take_attention() {
+                if self.worker.is_some() && self.local.pinned.is_evicted() {
+                    // The rest of what called for attention has not been looked at.
+                    self.local.pinned.call_attention();
+                    return None;
+                }
+                if self.local.pinned.take_main_woken() {
+                    if let Some(main) = future.as_mut().as_pin_mut() {
+                        match self.poll_main(cx, main, waker) {
+                            Ok(Poll::Pending) => ran = true,
+                            Ok(Poll::Ready(output)) => return Some(Ok(output)),
+                            Err(payload) => return Some(Err(payload)),
+                        }
                     }
                 }
+                if let Some(task) = self.local.next() {
+                    self.run_local(cx, task);
+                    ran = true;
+                }
+                self.local.looked();
             }
-            match self.step(cx, ran) {
+            let step = match &self.worker {
+                Some(worker) => worker.step(cx),
+                None => Step::WouldPark(NEVER),
+            };
+            match step {
                 Step::Ran | Step::Searched => {}
+                Step::WouldPark(_) if ran || self.local.has_work() => {}
                 Step::WouldPark(deadline) => self.park(cx, deadline),
             }
             if self.shared.closing.is_requested() {
@@ -165,25 +179,6 @@ impl MainLoop {
                 heed(cx, notes);
             }
         })
-    }
-
-    /// One local task, then one step of the worker. `ran` says that `main` was polled before.
-    fn step(&self, cx: &Context<'_>, mut ran: bool) -> Step {
-        if let Some(task) = self.local.next() {
-            self.run_local(cx, task);
-            ran = true;
-        }
-        let step = match &self.worker {
-            Some(worker) => {
-                self.local.publish_waiting();
-                worker.step(cx)
-            }
-            None => Step::WouldPark(NEVER),
-        };
-        match step {
-            Step::WouldPark(_) if ran || self.local.has_work() => Step::Ran,
-            step => step,
-        }
     }
 
     fn run_local(&self, cx: &Context<'_>, task: Runnable) {

@@ -43,6 +43,7 @@ impl Monitor {
     }
 
     /// There is a task besides `main`: somebody must watch over it.
+    #[inline]
     pub(crate) fn wanted(&self, shared: &Shared) {
         // Ordering: Relaxed, nothing but uniqueness hangs on the flag.
         if !self.started.load(Ordering::Relaxed) && shared.threads.may_try(shared) {
@@ -101,6 +102,9 @@ fn thread(shared: &Arc<Shared>) {
         }
     });
 }
+
+/// How many tasks one look takes from a blocked worker. The owner may be back meanwhile.
+const RESCUED: usize = 4096;
 
 /// What the monitor remembers from one look to the next.
 #[derive(Debug)]
@@ -173,13 +177,15 @@ fn rescue(shared: &Shared, index: usize, slot: &Slot, (polls, task): (u32, u64))
         return;
     }
     let evicted = task & PINNED == 0 && shared.closing.evict_main_from(index);
-    let moved = slot
-        .lifo
-        .take()
+    // To the injector and not left to thieves: those who are never out of work look there only.
+    let left = std::iter::from_fn(|| slot.lifo.take().or_else(|| slot.queue.steal()));
+    let moved = left
+        .take(RESCUED)
         .map(|task| shared.injector.push(task))
-        .is_some();
+        .count()
+        > 0;
     let woken = shared.seam.poll(index) > 0;
-    if moved || woken || evicted || !slot.stealer.is_empty() || !shared.injector.is_empty() {
+    if moved || woken || evicted || !shared.injector.is_empty() {
         shared.notify(MayStart::Yes);
     }
 }

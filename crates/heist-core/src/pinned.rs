@@ -3,9 +3,10 @@
 //! [`Pinned`] is what others see of that thread: a flag that says `main` was woken, an inbox of local tasks
 //! woken elsewhere, and a way to wake the thread. [`Local`] is what the thread keeps to itself.
 //!
-//! A wake from another thread publishes (flag or inbox) and then unparks, which leaves a token if
-//! the thread is awake; the thread looks at both after every park and before every poll. So there
-//! is no look-then-sleep race here beyond the parker's own. Local tasks follow the rule of guests
+//! A wake from another thread publishes (flag or inbox), then sets `attention`, and then unparks,
+//! which leaves a token if the thread is awake. Before every poll the thread looks at `attention`
+//! alone, and clears it before it looks at what it stands for; before every park it looks at all of
+//! it. So there is no look-then-sleep race here beyond the parker's own. Local tasks follow the rule of guests
 //! (`guests.rs`) with a count of their own, so that one `run` of a long-lived runtime can end
 //! without waiting for the guests of all others.
 
@@ -40,6 +41,8 @@ pub(crate) struct Pinned {
     local_waiting: AtomicBool,
     /// The monitor found pinned work waiting behind a Send task that blocked this thread.
     evicted: AtomicBool,
+    /// One of the above was set, or the thread's own queue is not empty. Set after them.
+    attention: AtomicBool,
     /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
     slot: AtomicUsize,
     thread: Thread,
@@ -59,6 +62,7 @@ impl Pinned {
             main_woken: AtomicBool::new(true),
             local_waiting: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
+            attention: AtomicBool::new(true),
             slot: AtomicUsize::new(NO_SLOT),
             thread: std::thread::current(),
             token: AtomicBool::new(false),
@@ -85,6 +89,22 @@ impl Pinned {
         self.has_work() || self.local_waiting.load(Ordering::Relaxed)
     }
 
+    /// Whether there is anything pinned to look at. Asked by the thread before every poll, and so
+    /// one load as a rule.
+    #[inline]
+    pub(crate) fn take_attention(&self) -> bool {
+        // Ordering: Acquire pairs with the Release of `call_attention`: what was set before it is
+        // seen by the looks that follow. A swap and not a store, so that these looks come after it:
+        // what they miss sets the flag again.
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::Acquire)
+    }
+
+    /// Has the thread look at everything before its next poll.
+    pub(crate) fn call_attention(&self) {
+        // Ordering: Release, see `take_attention`.
+        self.attention.store(true, Ordering::Release);
+    }
+
     /// Takes the wake of `main`.
     pub(crate) fn take_main_woken(&self) -> bool {
         // Ordering: the load is a hint that saves the swap; Acquire pairs with the Release of
@@ -95,6 +115,7 @@ impl Pinned {
     /// The monitor asks the thread to leave its slot.
     pub(crate) fn evict(&self) {
         self.evicted.store(true, Ordering::Relaxed);
+        self.call_attention();
     }
 
     /// There is nobody to leave the slot to.
@@ -110,6 +131,7 @@ impl Pinned {
         let own = crate::context::with(|cx| cx.is_some_and(|cx| cx.is_pinned(self)));
         if own {
             self.main_woken.store(true, Ordering::Release);
+            self.call_attention();
             return;
         }
         // A waker holds an `Arc`, so the memory is there; the guest count keeps what the unpark
@@ -119,6 +141,7 @@ impl Pinned {
         };
         // Ordering: Release pairs with `take_main_woken`.
         if !self.main_woken.swap(true, Ordering::AcqRel) {
+            self.call_attention();
             self.unpark();
         }
     }
@@ -128,6 +151,7 @@ impl Pinned {
         if let Some(cx) = cx.filter(|cx| cx.is_pinned(self)) {
             if let Some(local) = cx.local {
                 local.queue.borrow_mut().push_back(task);
+                self.call_attention();
                 return;
             }
         }
@@ -135,6 +159,7 @@ impl Pinned {
         self.inbox.lock().push(task);
         // Ordering: Release; the lock publishes the task, the flag is only a summary.
         self.mail.store(true, Ordering::Release);
+        self.call_attention();
         self.unpark();
     }
 
@@ -213,10 +238,14 @@ impl Local {
         self.queue.borrow_mut().pop_front()
     }
 
-    /// Tells the monitor whether local tasks wait; before a Send task is run.
-    pub(crate) fn publish_waiting(&self) {
+    /// After a look at all pinned work: what is left calls for another one before the next poll, and
+    /// the monitor is told whether local tasks wait for it.
+    pub(crate) fn looked(&self) {
         let waiting = !self.queue.borrow().is_empty();
         self.pinned.local_waiting.store(waiting, Ordering::Relaxed);
+        if waiting || self.pinned.has_work() {
+            self.pinned.call_attention();
+        }
     }
 
     /// Whether the thread has pinned work: it must not park.

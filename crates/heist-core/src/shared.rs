@@ -107,6 +107,7 @@ impl Shared {
         (self.config.workers as u32 / 2).max(1)
     }
 
+    #[inline]
     pub(crate) fn list(&self, birth: Birth) -> &TaskList {
         match birth.index() {
             Some(slot) => &self.slots[slot].tasks,
@@ -124,6 +125,7 @@ impl Shared {
 
     /// Spawns a Send task from the thread whose context is `cx`; gives the future back if the
     /// runtime is closed.
+    #[inline]
     pub(crate) fn spawn<F>(
         &self,
         cx: Option<&Context<'_>>,
@@ -151,6 +153,7 @@ impl Shared {
         Ok(handle)
     }
 
+    #[inline]
     pub(crate) fn new_task(
         &self,
         cx: Option<&Context<'_>>,
@@ -234,6 +237,8 @@ impl Shared {
 
     /// A foreign thread is in `block_on`: somebody must work as long as it is.
     pub(crate) fn visit(&self) -> Visit<'_> {
+        // Its sockets and timers are on the shard of a worker that `main` may block.
+        self.monitor.wanted(self);
         self.visitors.fetch_add(1, Ordering::Relaxed);
         // Ordering: SeqCst, the counterpart of the one in `needs_worker`: either the thread that
         // gives its slot back sees the visitor, or the visitor sees that nobody works.

@@ -6,8 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+use crate::queue::Queue;
 use crate::task::{Place, Runnable, TaskList};
-use crossbeam_deque::{Stealer, Worker as Deque};
+use crossbeam_deque::Worker as Deque;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -22,8 +23,8 @@ pub(crate) struct Slot {
     /// The task that runs next: put by the owner, taken by the owner, or by somebody who found
     /// the owner blocked.
     pub(crate) lifo: Place,
-    /// The thieves' end of the local queue.
-    pub(crate) stealer: Stealer<Runnable>,
+    /// The local queue.
+    pub(crate) queue: Queue,
     /// The tasks spawned by the owners of this slot.
     pub(crate) tasks: TaskList,
     home: Mutex<Option<Deque<Runnable>>>,
@@ -39,10 +40,10 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new() -> Slot {
-        let deque = Deque::new_fifo();
+        let (queue, deque) = Queue::new();
         Slot {
             lifo: Place::new(),
-            stealer: deque.stealer(),
+            queue,
             tasks: TaskList::new(),
             home: Mutex::new(Some(deque)),
             polls: AtomicU32::new(0),
@@ -58,7 +59,7 @@ impl Slot {
 
     /// Gives the slot back. The deque must be empty.
     pub(crate) fn vacate(&self, deque: Deque<Runnable>) {
-        debug_assert!(deque.is_empty() && !self.lifo.is_full());
+        debug_assert!(self.queue.is_empty() && !self.lifo.is_full());
         *self.home.lock() = Some(deque);
     }
 

@@ -19,7 +19,6 @@
 //!
 //! Woken or spawned by a running task: to the LIFO slot, whose old task moves to the queue. Woken
 //! by the driver: to the queue, in the order of events. After a yield: to the end of the queue.
-//! The queue holds [`LOCAL_QUEUE`] tasks; half of it spills to the injector beyond that.
 //!
 //! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
 //! queue has not been empty for [`SPREAD_AFTER`].
@@ -28,10 +27,12 @@
 
 use crate::config::{
     DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP, SPREAD_AFTER,
+    SPREAD_LOOKS,
 };
 use crate::context::{self, Context, Current, Role};
 use crate::hooks::Report;
 use crate::idle::Left;
+use crate::queue::Order;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
@@ -73,11 +74,16 @@ pub(crate) struct Worker {
     streak: Cell<u32>,
     /// Counted as a searcher in the idle word.
     searching: Cell<bool>,
-    /// Wakers are being called by the driver.
-    in_driver: Cell<bool>,
+    /// Where in the queue tasks go that are woken now; `None` for the LIFO slot.
+    queueing: Cell<Option<Order>>,
     /// Since when the queue has not been empty; 0 while it is, or while nobody could be woken.
     waiting_since: Cell<u64>,
-    /// Pushes so far; every sixteenth looks whether the queue is too long or too old.
+    /// How many polls to go until the next look at that, and how many there were between the last
+    /// two: looking reads the clock.
+    until_look: Cell<u32>,
+    pace: Cell<u32>,
+    looked_at: Cell<u64>,
+    /// Pushes so far; every sixteenth looks whether the queue is too old.
     pushes: Cell<u32>,
     random: Cell<u64>,
 }
@@ -141,8 +147,11 @@ impl Worker {
             tick: Cell::new(0),
             streak: Cell::new(0),
             searching: Cell::new(false),
-            in_driver: Cell::new(false),
+            queueing: Cell::new(None),
             waiting_since: Cell::new(0),
+            until_look: Cell::new(0),
+            pace: Cell::new(1),
+            looked_at: Cell::new(0),
             pushes: Cell::new(0),
             random: Cell::new(shared.seam.seed() | 1),
             shared: shared.clone(),
@@ -152,7 +161,7 @@ impl Worker {
     /// Gives the slot back. What is left in it goes to the injector.
     pub(crate) fn vacate(self) {
         let mut left = false;
-        while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
+        while let Some(task) = self.slot().lifo.take().or_else(|| self.pop()) {
             self.shared.injector.push(task);
             left = true;
         }
@@ -222,6 +231,7 @@ impl Worker {
     /// 1 to 3 of the order.
     fn next(&self, tick: u32) -> Option<Runnable> {
         if tick % INJECTOR_INTERVAL == 0 {
+            self.slot().queue.mix(&self.queue);
             if let Steal::Success(task) = self.shared.injector.steal() {
                 return Some(task);
             }
@@ -233,10 +243,14 @@ impl Worker {
                 return Some(task);
             }
         } else if let Some(task) = lifo.take() {
-            self.queue.push(task);
+            self.slot().queue.push(&self.queue, task, Order::Fair);
         }
         self.streak.set(0);
-        self.queue.pop()
+        self.pop()
+    }
+
+    fn pop(&self) -> Option<Runnable> {
+        self.slot().queue.pop(&self.queue)
     }
 
     /// 4 of the order.
@@ -286,15 +300,10 @@ impl Worker {
                 .filter(|i| *i != self.index)
         };
         for victim in victims().map(|i| &slots[i]) {
-            if !victim.stealer.is_empty() {
-                match victim
-                    .stealer
-                    .steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2)
-                {
-                    Steal::Success(task) => return Stolen::Task(task),
-                    Steal::Empty => {}
-                    Steal::Retry => contended = true,
-                }
+            match victim.queue.steal_into(&self.queue) {
+                Steal::Success(task) => return Stolen::Task(task),
+                Steal::Empty => {}
+                Steal::Retry => contended = true,
             }
             if victim.has_note(BLOCKED) {
                 if let Some(task) = victim.lifo.take() {
@@ -311,8 +320,17 @@ impl Worker {
 
     /// Edge 2 of the sleep protocol: hands the search over if there is more work. Before any user
     /// code runs: who searches stands for all new work, and must be looking for it.
+    #[inline]
     pub(crate) fn stop_searching(&self) {
-        if self.searching.replace(false) && self.shared.idle.end_search() && self.sees_work() {
+        if self.searching.get() {
+            self.hand_over_search();
+        }
+    }
+
+    #[cold]
+    fn hand_over_search(&self) {
+        self.searching.set(false);
+        if self.shared.idle.end_search() && self.sees_work() {
             self.shared.notify(MayStart::Yes);
         }
     }
@@ -321,44 +339,35 @@ impl Worker {
     fn sees_work(&self) -> bool {
         let others = |(index, slot): (usize, &crossbeam_utils::CachePadded<Slot>)| {
             index != self.index
-                && (!slot.stealer.is_empty() || (slot.has_note(BLOCKED) && slot.lifo.is_full()))
+                && (!slot.queue.is_empty() || (slot.has_note(BLOCKED) && slot.lifo.is_full()))
         };
         !self.shared.injector.is_empty()
-            || !self.queue.is_empty()
+            || !self.slot().queue.is_empty()
             || self.shared.slots.iter().enumerate().any(others)
     }
 
     /// A task woken or spawned on this thread.
     pub(crate) fn push(&self, task: Runnable) {
-        if self.in_driver.get() {
-            return self.push_back(task);
+        if let Some(order) = self.queueing.get() {
+            return self.push_back(task, order);
         }
         if let Some(displaced) = self.slot().lifo.put(task) {
-            self.push_back(displaced);
+            let order = match displaced.header().polls() {
+                0 => Order::Fresh,
+                _ => Order::Fair,
+            };
+            self.push_back(displaced, order);
         }
     }
 
-    /// To the end of the queue.
-    fn push_back(&self, task: Runnable) {
-        self.queue.push(task);
+    /// To the queue.
+    fn push_back(&self, task: Runnable, order: Order) {
+        self.slot().queue.push(&self.queue, task, order);
         let pushes = self.pushes.get().wrapping_add(1);
         self.pushes.set(pushes);
         if pushes % 16 == 0 {
-            if self.queue.len() > LOCAL_QUEUE {
-                self.spill();
-            } else {
-                self.spread();
-            }
+            self.spread();
         }
-    }
-
-    /// The local queue is full: half of it goes where everybody finds it.
-    fn spill(&self) {
-        for _ in 0..LOCAL_QUEUE / 2 {
-            let Some(task) = self.queue.pop() else { break };
-            self.shared.injector.push(task);
-        }
-        self.shared.notify(MayStart::Yes);
     }
 
     /// Runs code that blocks: the LIFO slot is emptied into the queue, where others find it, and
@@ -371,7 +380,7 @@ impl Worker {
             }
         }
         if let Some(task) = self.slot().lifo.take() {
-            self.queue.push(task);
+            self.slot().queue.push(&self.queue, task, Order::Fair);
         }
         // Inside another `block` the outer one counts.
         let _unblock = self.shared.mark_blocked(self.slot()).then(|| Unblock(self));
@@ -382,19 +391,34 @@ impl Worker {
     /// Wakes a second worker once the queue has had work in it for `SPREAD_AFTER`.
     fn spread(&self) {
         let shared = &self.shared;
-        let counts = shared.idle.counts();
-        if counts.searching > 0 || (counts.sleeping == 0 && !shared.can_start()) {
+        self.until_look.set(self.pace.get() - 1);
+        if self.slot().queue.is_empty() {
             self.waiting_since.set(0);
             return;
         }
+        let counts = shared.idle.counts();
+        if counts.searching > 0 || (counts.sleeping == 0 && !shared.can_start()) {
+            self.waiting_since.set(0);
+            self.pace.set(SPREAD_LOOKS);
+            return;
+        }
         let now = shared.seam.now();
-        match self.waiting_since.get() {
-            0 => self.waiting_since.set(now),
-            since if now.saturating_sub(since) >= SPREAD_AFTER.as_nanos() as u64 => {
-                self.waiting_since.set(now);
-                shared.notify(MayStart::Yes);
-            }
-            _ => {}
+        let since = match self.waiting_since.get() {
+            0 => now,
+            since => since,
+        };
+        // Short polls need no look after each of them.
+        let quick =
+            now.saturating_sub(self.looked_at.replace(now)) < SPREAD_AFTER.as_nanos() as u64 / 8;
+        self.pace.set(if quick {
+            (self.pace.get() * 2).min(SPREAD_LOOKS)
+        } else {
+            1
+        });
+        self.waiting_since.set(since);
+        if now.saturating_sub(since) >= SPREAD_AFTER.as_nanos() as u64 {
+            self.waiting_since.set(now);
+            shared.notify(MayStart::Yes);
         }
     }
 
@@ -402,20 +426,27 @@ impl Worker {
     fn run(&self, cx: &Context<'_>, task: Runnable) {
         match run_task(cx, Some(self.slot()), task) {
             Ran::Done => {}
-            Ran::Requeue(task) => self.push_back(task),
+            Ran::Requeue(task) => self.push_back(task, Order::Fair),
         }
-        if !self.shared.is_parallel() || self.queue.is_empty() {
-            self.waiting_since.set(0);
-        } else {
-            self.spread();
+        match self.until_look.get() {
+            0 => self.spread(),
+            polls => self.until_look.set(polls - 1),
         }
     }
 
     /// Lets the driver call wakers. What they wake goes to the queue in the order of events.
     pub(crate) fn poll_driver(&self) {
-        self.in_driver.set(true);
-        self.shared.seam.poll(self.index);
-        self.in_driver.set(false);
+        self.queueing(Order::Fair, || self.shared.seam.poll(self.index));
+    }
+
+    /// What `call` wakes goes to the queue, in its order, and not to the LIFO slot: events of the
+    /// driver, and whoever awaits a task that ends. (A task that awaits many others would otherwise
+    /// be polled once for each of them, and find the next one not ready.)
+    fn queueing<R>(&self, order: Order, call: impl FnOnce() -> R) -> R {
+        let outer = self.queueing.replace(Some(order));
+        let result = call();
+        self.queueing.set(outer);
+        result
     }
 
     /// Sleeps until something happens. The caller has just got `WouldPark`.
@@ -431,9 +462,7 @@ impl Worker {
         // A note since then: `announce` has fenced, as `rescue` does between its note and its second
         // look, so one of us notices.
         if !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE) {
-            self.in_driver.set(true);
-            self.shared.seam.park(self.index, deadline);
-            self.in_driver.set(false);
+            self.queueing(Order::Fair, || self.shared.seam.park(self.index, deadline));
         }
         let (left, wake_monitor) = idle.leave(self.index as u32);
         self.searching.set(left == Left::Claimed);
@@ -601,7 +630,10 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
     // From here on the task may be freed at any moment, and user code still runs: its joiner's waker,
     // the error handler.
     cx.current.set(Current::Nothing);
-    let late = running.complete(kept);
+    let late = match cx.worker {
+        Some(worker) => worker.queueing(Order::Fresh, || running.complete(kept)),
+        None => running.complete(kept),
+    };
     for error in unseen.iter().chain(late.iter()) {
         cx.shared.closing.count_panicked(error);
         cx.shared.config.hooks.report(&Report::Panicked(error));

@@ -15,6 +15,7 @@ pub struct Id(NonZeroU64);
 const BLOCK: u64 = 1024;
 
 impl Id {
+    #[inline]
     pub(crate) fn next() -> Id {
         static NEXT_BLOCK: AtomicU64 = AtomicU64::new(1);
         thread_local! {

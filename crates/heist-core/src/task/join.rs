@@ -63,6 +63,7 @@ impl<T> JoinHandle<T> {
     ///
     /// 1. `task` was just made by `create` with `F::Output = T`, and its JOIN reference goes to
     ///    this handle.
+    #[inline]
     pub(crate) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
         JoinHandle {
             task: Target::Task {

@@ -66,6 +66,7 @@ impl TaskList {
 
     /// Takes a new task in; false if the list is closed.
     #[must_use]
+    #[inline]
     pub(crate) fn link(&self, task: &Runnable) -> bool {
         let task = task.pointer();
         let mut inner = self.0.lock();

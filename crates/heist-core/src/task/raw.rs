@@ -54,6 +54,7 @@ pub(crate) struct Birth(u16);
 impl Birth {
     pub(crate) const OUTSIDE: Birth = Birth(u16::MAX);
 
+    #[inline]
     pub(crate) fn slot(index: usize) -> Birth {
         debug_assert!(index < crate::config::MAX_SLOTS);
         Birth(index as u16)
@@ -115,6 +116,7 @@ enum Stage<F: Future> {
 pub(crate) struct Fresh<F: Future>(Box<Cell<F>>);
 
 /// Makes a task: queued, listed, with a join handle.
+#[inline]
 pub(crate) fn create<F: Future>(new: New, future: F) -> Fresh<F> {
     Fresh(Box::new(Cell {
         header: Header {
@@ -147,6 +149,7 @@ pub(crate) type Published<F> = Result<(JoinHandle<<F as Future>::Output>, Runnab
 impl<F: Future> Fresh<F> {
     /// Gives the task's first references to `list`, a join handle and a runnable; or the future
     /// and its label back if the list is closed.
+    #[inline]
     pub(crate) fn publish(self, list: &TaskList) -> Published<F> {
         // The pointer to the header keeps the provenance of the whole cell.
         let task = NonNull::from(Box::leak(self.0)).cast::<Header>();

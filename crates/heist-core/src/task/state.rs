@@ -213,6 +213,7 @@ pub(crate) struct State(AtomicU64);
 
 impl State {
     /// Edge 1: queued, listed, with a join handle.
+    #[inline]
     pub(crate) fn queued() -> State {
         State(AtomicU64::new(QUEUED | LISTED | JOIN))
     }
@@ -419,6 +420,7 @@ impl State {
     }
 
     /// What the join handle may do now.
+    #[inline]
     pub(crate) fn outcome(&self) -> Outcome {
         // Ordering: Acquire pairs with the Release of `complete`: the output is visible.
         let seen = self.0.load(Ordering::Acquire);

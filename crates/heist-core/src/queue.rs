@@ -1,0 +1,257 @@
+//! A worker's queue, open to thieves.
+//!
+//! The front is a `crossbeam-deque`, first in first out, whose buffer never holds more than
+//! [`LOCAL_QUEUE`] tasks: it would otherwise grow and shrink with every burst of work, and each new
+//! buffer is an allocation so large that the allocator tidies up for it. What does not fit goes to
+//! the *overflow*, two lists behind one lock that keep their memory:
+//!
+//! * *waiting*: tasks that were polled before, in the order in which they were woken or yielded;
+//! * *fresh*: tasks that were just spawned, and those that awaited one which has just ended.
+//!
+//! | who   | does                                                                                  |
+//! |-------|---------------------------------------------------------------------------------------|
+//! | owner | `push` fair: to the deque; to waiting if the deque is full or something waits already |
+//! | owner | `push` fresh: to the deque while a quarter of it is left, else to fresh               |
+//! | owner | `pop`: from the deque; when that is empty, it is filled from the front of waiting, or, |
+//! |       | if nothing waits, from the *end* of fresh                                             |
+//! | owner | `mix`, now and then: from the front of both, as many as the deque has room for        |
+//! | thief | `steal_into`: a batch from the front of fresh, or of waiting, or half of the deque    |
+//!
+//! So polled tasks take turns fairly however many they are, while of new ones the newest go first:
+//! a tree of tasks that spawn tasks is walked into depth, and few of its tasks are alive at a time;
+//! a thief gets the oldest, which stand for the largest part of the work left. `mix` bounds how long
+//! any task waits: by it alone, the k-th of fresh, or of waiting, comes to the deque within
+//! k · [`INJECTOR_INTERVAL`](crate::config::INJECTOR_INTERVAL) polls.
+//!
+//! Every task is in one of the three places, or in the hands of whoever moves it and will run it or
+//! push it again. `is_empty` never overlooks one that was pushed before the fence of the sleep
+//! protocol (`idle/README.md`): the lengths are written by the push itself. No user code runs under
+//! the lock.
+
+#![forbid(unsafe_code)]
+
+use crate::config::LOCAL_QUEUE;
+use crate::task::Runnable;
+use crossbeam_deque::{Steal, Stealer, Worker as Deque};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut, RangeBounds};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How far new tasks fill the deque. The rest is for those that `mix` brings.
+const FRESH_LIMIT: usize = LOCAL_QUEUE * 3 / 4;
+/// How much memory a list keeps for the next burst, in tasks.
+const KEPT: usize = 4096;
+
+/// Where in the queue a task belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Behind all that wait.
+    Fair,
+    /// Before older tasks of its kind, if there are many.
+    Fresh,
+}
+
+/// The queue of one slot as everybody sees it. The owner's end of the deque is the owner's.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    stealer: Stealer<Runnable>,
+    overflow: Mutex<Overflow>,
+    /// The lengths of the overflow, for who has not the lock. Written under it, by `Locked`.
+    waiting: AtomicUsize,
+    fresh: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Overflow {
+    waiting: VecDeque<Runnable>,
+    fresh: VecDeque<Runnable>,
+}
+
+/// The overflow, locked. Announces its lengths when it is released.
+struct Locked<'a> {
+    queue: &'a Queue,
+    overflow: MutexGuard<'a, Overflow>,
+}
+
+impl Queue {
+    /// The queue and its owner's end.
+    pub(crate) fn new() -> (Queue, Deque<Runnable>) {
+        let deque = Deque::new_fifo();
+        let queue = Queue {
+            stealer: deque.stealer(),
+            overflow: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            fresh: AtomicUsize::new(0),
+        };
+        (queue, deque)
+    }
+
+    /// Whether nothing is there: a hint.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stealer.is_empty() && !self.has_overflown()
+    }
+
+    #[inline]
+    fn has_overflown(&self) -> bool {
+        // Ordering: Relaxed, here and in `push`. For the owner zero is certain, since only the owner
+        // makes the lists longer. For others it is a hint, and the sleep protocol's fences are before
+        // this look and after the push.
+        self.waiting.load(Ordering::Relaxed) != 0 || self.fresh.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes a task in. `own` is the owner's end.
+    #[inline]
+    pub(crate) fn push(&self, own: &Deque<Runnable>, task: Runnable, order: Order) {
+        let limit = match order {
+            Order::Fresh => FRESH_LIMIT,
+            Order::Fair if self.waiting.load(Ordering::Relaxed) == 0 => LOCAL_QUEUE,
+            Order::Fair => 0,
+        };
+        if own.len() < limit {
+            own.push(task);
+        } else {
+            self.overflow(task, order);
+        }
+    }
+
+    #[cold]
+    fn overflow(&self, task: Runnable, order: Order) {
+        let mut overflow = self.lock();
+        match order {
+            Order::Fair => overflow.waiting.push_back(task),
+            Order::Fresh => overflow.fresh.push_back(task),
+        }
+    }
+
+    /// From the front of the queue. `own` is the owner's end.
+    #[inline]
+    pub(crate) fn pop(&self, own: &Deque<Runnable>) -> Option<Runnable> {
+        match own.pop() {
+            None if self.has_overflown() => self.refill(own),
+            task => task,
+        }
+    }
+
+    #[cold]
+    fn refill(&self, own: &Deque<Runnable>) -> Option<Runnable> {
+        let mut overflow = self.lock();
+        match (overflow.waiting.len(), overflow.fresh.len()) {
+            (0, fresh) => take(
+                &mut overflow.fresh,
+                fresh.saturating_sub(FRESH_LIMIT)..,
+                own,
+            ),
+            (waiting, _) => take(&mut overflow.waiting, ..waiting.min(LOCAL_QUEUE), own),
+        }
+    }
+
+    /// Moves some of the overflow to the deque, so that new tasks do not keep old ones waiting, nor
+    /// newer ones those before them. The owner does it every
+    /// [`INJECTOR_INTERVAL`](crate::config::INJECTOR_INTERVAL) polls.
+    #[inline]
+    pub(crate) fn mix(&self, own: &Deque<Runnable>) {
+        if self.has_overflown() {
+            self.mix_now(own);
+        }
+    }
+
+    #[cold]
+    fn mix_now(&self, own: &Deque<Runnable>) {
+        // Another owner's thieves may have filled the deque beyond its limit for new tasks.
+        let room = LOCAL_QUEUE.saturating_sub(own.len());
+        if room == 0 {
+            return;
+        }
+        let mut overflow = self.lock();
+        // One of the fresh, since a large tree would be walked in breadth otherwise.
+        let fresh = overflow.fresh.pop_front();
+        let room = (room - usize::from(fresh.is_some())).min(LOCAL_QUEUE - FRESH_LIMIT);
+        let count = overflow.waiting.len().min(room);
+        let waiting = take(&mut overflow.waiting, ..count, own);
+        for task in fresh.into_iter().chain(waiting) {
+            own.push(task);
+        }
+    }
+
+    /// Steals a part of what is there: one task is given back, the others go to `own`, which is the
+    /// thief's and empty.
+    pub(crate) fn steal_into(&self, own: &Deque<Runnable>) -> Steal<Runnable> {
+        if self.has_overflown() {
+            let mut overflow = self.lock();
+            let overflow = &mut *overflow;
+            let list = if overflow.fresh.is_empty() {
+                &mut overflow.waiting
+            } else {
+                &mut overflow.fresh
+            };
+            let count = list.len().div_ceil(2).min(LOCAL_QUEUE / 2);
+            if let Some(task) = take(list, ..count, own) {
+                return Steal::Success(task);
+            }
+        }
+        if self.stealer.is_empty() {
+            return Steal::Empty;
+        }
+        self.stealer
+            .steal_batch_with_limit_and_pop(own, LOCAL_QUEUE / 2)
+    }
+
+    /// One task, for a thread without a slot.
+    pub(crate) fn steal(&self) -> Option<Runnable> {
+        let from_deque = std::iter::repeat_with(|| self.stealer.steal())
+            .find(|steal| !steal.is_retry())
+            .and_then(Steal::success);
+        from_deque.or_else(|| {
+            let mut overflow = self.lock();
+            let waiting = overflow.waiting.pop_front();
+            waiting.or_else(|| overflow.fresh.pop_front())
+        })
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            queue: self,
+            overflow: self.overflow.lock(),
+        }
+    }
+}
+
+/// The first task of `range`; the others go to `own`.
+fn take(
+    list: &mut VecDeque<Runnable>,
+    range: impl RangeBounds<usize>,
+    own: &Deque<Runnable>,
+) -> Option<Runnable> {
+    let mut taken = list.drain(range);
+    let first = taken.next();
+    taken.for_each(|task| own.push(task));
+    if list.is_empty() && list.capacity() > KEPT {
+        // By half, so that bursts of one size cost one growth each.
+        list.shrink_to((list.capacity() / 2).max(KEPT));
+    }
+    first
+}
+
+impl Deref for Locked<'_> {
+    type Target = Overflow;
+    fn deref(&self) -> &Overflow {
+        &self.overflow
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Overflow {
+        &mut self.overflow
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // Ordering: Relaxed, see `has_overflown`.
+        let (waiting, fresh) = (self.overflow.waiting.len(), self.overflow.fresh.len());
+        self.queue.waiting.store(waiting, Ordering::Relaxed);
+        self.queue.fresh.store(fresh, Ordering::Relaxed);
+    }
+}
