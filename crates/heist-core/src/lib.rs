@@ -79,8 +79,9 @@ mod surface {
     pub use crate::hooks::{Hooks, Report};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
-        Entered, Handle, NotLocal, Runtime, YieldNow, attend, block_in_place, entered,
-        source_shard, spawn, spawn_local, task_id, task_name, timer_shard, with_seam, yield_now,
+        Entered, Handle, NotLocal, Runtime, YieldNow, attend, block_in_place, current_slot,
+        entered, source_shard, spawn, spawn_local, task_id, task_name, timer_shard, with_seam,
+        yield_now,
     };
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;

@@ -483,6 +483,18 @@ pub fn timer_shard() -> io::Result<usize> {
     }
 }
 
+/// The slot that this thread works on, if sources may move to its shard: none outside the workers, and
+/// none for a spare, which ends when it is no longer needed. It does not say of which runtime; compare
+/// [`with_seam`] before acting on it.
+#[inline]
+pub fn current_slot() -> Option<usize> {
+    context::with(|cx| {
+        let cx = cx?;
+        let slot = cx.worker?.index();
+        (slot < cx.shared.config.workers).then_some(slot)
+    })
+}
+
 /// To be called after a source or a timer was given to the shard of `slot`: sees to it that somebody
 /// looks after it, if the owner of the slot has left since it was chosen.
 pub fn attend(slot: usize) {

@@ -47,6 +47,6 @@ pub trait Seam: Send + Sync + 'static {
     /// methods, which must do no harm.
     fn release(&self);
 
-    /// For the facade, to get its own driver back.
+    /// For the facade, to get its own driver back: what this is depends on the implementation.
     fn as_any(&self) -> &dyn Any;
 }

@@ -7,9 +7,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::home::{Home, Patience};
 use crate::shard::Shard;
-use crate::source::Source;
-use crate::sync::{AtomicBool, Ordering};
+use crate::source::{Record, Source};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{self, BorrowedIo};
 use crate::timer::Timer;
 
@@ -62,6 +63,9 @@ pub fn closed_error() -> io::Error {
 pub struct Driver {
     shards: Box<[Arc<Shard>]>,
     closed: AtomicBool,
+    /// When sources move, see `home.rs`.
+    pub(crate) patience: Patience,
+    moves: AtomicU64,
 }
 
 impl Driver {
@@ -70,6 +74,8 @@ impl Driver {
         Driver {
             shards: (0..shards.max(1)).map(|_| Arc::new(Shard::new())).collect(),
             closed: AtomicBool::new(false),
+            patience: Patience::new(),
+            moves: AtomicU64::new(0),
         }
     }
 
@@ -77,6 +83,11 @@ impl Driver {
     pub(crate) fn shard(&self, shard: usize) -> &Arc<Shard> {
         // Panic: `new` made at least one.
         self.shards.get(shard).unwrap_or_else(|| &self.shards[0])
+    }
+
+    /// The number that `shard` means.
+    pub(crate) fn number(&self, shard: usize) -> usize {
+        if shard < self.shards.len() { shard } else { 0 }
     }
 
     /// How many shards there are.
@@ -176,9 +187,42 @@ impl Driver {
     /// [`Closed`] after [`close`](Driver::close); what the system answers if it has no descriptors or
     /// memory left or cannot watch this kind of descriptor. Nothing is left behind then.
     pub fn register(self: &Arc<Self>, io: BorrowedIo<'_>, shard: usize) -> io::Result<Source> {
-        let shard = if shard < self.shards.len() { shard } else { 0 };
-        let (record, registration) = self.shards[shard].register(io)?;
-        Ok(Source::new(record, registration, shard, self.clone()))
+        let shard = self.number(shard);
+        let make = |key| Arc::new(Record::new(key, Home::new(shard, key, &self.patience)));
+        let (record, _, registration) = self.shards[shard].admit(io, make)?;
+        Ok(Source::new(record, registration, self.clone()))
+    }
+
+    /// How many turns in a row on one foreign shard move a source, for the first time and at most, both
+    /// at least 1. For tests that want many moves; `most` holds for moves from now on, `first` for sources
+    /// that are registered from now on. The default is [`MOVE_AFTER`](crate::MOVE_AFTER), doubled for each
+    /// move of the source up to 16,384.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::{io, os::fd::AsFd, os::unix::net::UnixStream, sync::Arc};
+    /// # fn main() -> io::Result<()> {
+    /// let driver = Arc::new(heist_io::Driver::new(2));
+    /// driver.set_patience(2, 2);
+    /// let (near, _far) = UnixStream::pair()?;
+    /// let source = driver.register(near.as_fd(), 0)?;
+    /// assert!(!source.awaited_from(Some(1)));
+    /// assert!(source.awaited_from(Some(1)));
+    /// # source.deregister(near.as_fd())
+    /// # }
+    /// ```
+    pub fn set_patience(&self, first: u16, most: u16) {
+        self.patience.set(first, most);
+    }
+
+    /// How often a source has moved from one shard to another.
+    pub fn moves(&self) -> u64 {
+        // Ordering: Relaxed: a figure.
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_move(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A timer of `shard`, unarmed.
@@ -192,6 +236,7 @@ impl fmt::Debug for Driver {
         f.debug_struct("Driver")
             .field("backend", &self.backend())
             .field("closed", &self.is_closed())
+            .field("moves", &self.moves())
             .field("shards", &self.shards)
             .finish()
     }

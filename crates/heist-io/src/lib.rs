@@ -47,6 +47,7 @@
 //! | `alarm`     | arming a timer against parking                                          |
 //! | `readiness` | the readiness word: events against waiters and clears                   |
 //! | `source`    | [`Source`], its wakers, its futures                                     |
+//! | `home`      | the shard a source is registered with, and its moves                    |
 //! | `registry`  | keys of sources                                                         |
 //! | `timer`     | [`Timer`], the timers of a shard                                        |
 //! | `wheel`     | the timing wheel, pure data                                             |
@@ -63,6 +64,7 @@
 mod alarm;
 mod clock;
 mod driver;
+mod home;
 mod readiness;
 mod registry;
 mod shard;
@@ -81,6 +83,7 @@ mod tests;
 
 pub use crate::clock::{NEVER, from_std, now, to_std};
 pub use crate::driver::{Closed, Driver, closed_error};
+pub use crate::home::MOVE_AFTER;
 pub use crate::readiness::{Direction, Ready};
 pub use crate::source::{ReadyFuture, Source};
 pub use crate::sys::BorrowedIo;

@@ -26,6 +26,7 @@ use loom::thread;
 
 use crate::readiness::Occurred;
 use crate::sync::{AtomicBool, Ordering::Relaxed, Thread, current, park};
+use crate::sys::Kernel;
 use crate::{Closed, Direction, Driver, NEVER, Source, now};
 
 /// The models are small enough for more preemptions than the usual two.
@@ -369,6 +370,203 @@ fn models_release_gets_the_turn() {
             driver.park(0, NEVER);
         }
         releaser.join().unwrap();
+        drop(source);
+    });
+}
+
+/// A task that runs on the owner of a shard: both are the calling thread.
+struct Resident {
+    woken: AtomicBool,
+    driver: Arc<Driver>,
+    shard: usize,
+}
+
+impl Wake for Resident {
+    fn wake(self: Arc<Self>) {
+        self.woken.swap(true, std::sync::atomic::Ordering::Release);
+        self.driver.unpark(self.shard);
+    }
+}
+
+impl Resident {
+    /// Polls until ready; between polls parks on `shard`.
+    fn drive<T>(
+        driver: &Arc<Driver>,
+        shard: usize,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> T {
+        driver.attach(shard);
+        let task = Arc::new(Resident {
+            woken: AtomicBool::new(true),
+            driver: driver.clone(),
+            shard,
+        });
+        let waker = Waker::from(task.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            if task.woken.swap(false, std::sync::atomic::Ordering::Acquire) {
+                if let Poll::Ready(output) = poll(&mut cx) {
+                    return output;
+                }
+            } else {
+                driver.park(shard, NEVER);
+            }
+        }
+    }
+}
+
+/// Reads what arrives at a source of shard 0, on the owner of shard 1. Where it has to wait for the
+/// first time it moves the source to shard 1, and answers the outcome of that.
+fn read_and_move(driver: &Arc<Driver>, source: &Source, stdin: &Stdin) -> Option<io::Result<()>> {
+    let mut moved = None;
+    Resident::drive(driver, 1, |cx| {
+        loop {
+            match source.poll_ready(Direction::Read, cx) {
+                Poll::Pending => {
+                    moved.get_or_insert_with(|| source.move_to(stdin.as_fd(), 1));
+                    return Poll::Pending;
+                }
+                Poll::Ready(_) if Kernel::attempt() => return Poll::Ready(()),
+                Poll::Ready(seen) => source.clear_blocked(Direction::Read, seen.unwrap()),
+            }
+        }
+    });
+    moved
+}
+
+/// Bytes arrive while a waiting task moves its source. The old shard is polled once, so the event is
+/// in a batch of the old one, lost with the removal from it, or reported by the new one, as it comes.
+/// With a stale readiness before, the task also clears against it.
+///
+/// Fails when the fake's `add` reports later changes only, and when `admit` makes a record of its own.
+#[test]
+fn models_a_move_against_an_event_of_the_old_shard() {
+    for stale in [false, true] {
+        model(100, move || {
+            let driver = Arc::new(Driver::new(2));
+            let stdin = io::stdin();
+            let source = register(&driver, &stdin).unwrap();
+            if stale {
+                driver.shard(0).inject(&source, Occurred::READABLE);
+                driver.poll(0);
+            }
+            let owner = thread::spawn({
+                let driver = driver.clone();
+                move || {
+                    Kernel::arrive(Occurred::READABLE);
+                    driver.poll(0);
+                }
+            });
+            let moved = read_and_move(&driver, &source, &stdin);
+            assert!(matches!(moved, None | Some(Ok(()))));
+            owner.join().unwrap();
+            drop(source);
+        });
+    }
+}
+
+/// The same while a helper polls the new shard, so that its first event may be taken out, and be
+/// applied, before the move is over.
+///
+/// Fails when `admit` enters the key after the `add`, and when it makes a record of its own.
+#[test]
+fn models_a_move_against_an_event_of_the_new_shard() {
+    model(100, || {
+        let driver = Arc::new(Driver::new(2));
+        let stdin = io::stdin();
+        let source = register(&driver, &stdin).unwrap();
+        let helper = thread::spawn({
+            let driver = driver.clone();
+            move || {
+                Kernel::arrive(Occurred::READABLE);
+                driver.poll(1);
+                // If the task was too slow to move, or found it without waiting: shard 0 has an owner.
+                driver.poll(0);
+            }
+        });
+        let moved = read_and_move(&driver, &source, &stdin);
+        assert!(matches!(moved, None | Some(Ok(()))));
+        helper.join().unwrap();
+        drop(source);
+    });
+}
+
+/// The new poller takes nothing in, while bytes arrive. The source stays, and the old shard reports.
+///
+/// Fails when the source is taken out of the old shard before it is added to the new one.
+#[test]
+fn models_a_move_that_fails_loses_nothing() {
+    model(100, || {
+        let driver = Arc::new(Driver::new(2));
+        let stdin = io::stdin();
+        let source = register(&driver, &stdin).unwrap();
+        Kernel::refuse();
+        let owner = thread::spawn({
+            let driver = driver.clone();
+            move || {
+                Kernel::arrive(Occurred::READABLE);
+                driver.poll(0);
+            }
+        });
+        let moved = read_and_move(&driver, &source, &stdin);
+        assert!(matches!(moved, None | Some(Err(_))));
+        assert_eq!(source.shard(), 0);
+        owner.join().unwrap();
+        drop(source);
+    });
+}
+
+/// The driver is closed while a waiting task moves its source, towards the shard that is closed last
+/// and the one that is closed first. The task gets the error.
+///
+/// Fails when the key of the old shard is given back before the one of the new shard is entered, and
+/// when `Registry::insert` does not look at the closed flag.
+#[test]
+fn models_a_move_against_close() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        model(100, move || {
+            let driver = Arc::new(Driver::new(2));
+            let stdin = io::stdin();
+            let source = driver.register(stdin.as_fd(), from).unwrap();
+            let closer = thread::spawn({
+                let driver = driver.clone();
+                move || driver.close()
+            });
+            let mut tried = false;
+            let end = Resident::drive(&driver, to, |cx| {
+                let polled = source.poll_ready(Direction::Read, cx);
+                if polled.is_pending() && !std::mem::replace(&mut tried, true) {
+                    let _ = source.move_to(stdin.as_fd(), to);
+                }
+                polled
+            });
+            assert!(end.unwrap_err().get_ref().unwrap().is::<Closed>());
+            closer.join().unwrap();
+            drop(source);
+        });
+    }
+}
+
+/// A source is taken out of the driver while another thread moves it. Nothing of it is left anywhere.
+///
+/// Fails when `deregister` marks the word after it has taken the lease and let it go, and when
+/// `move_to` does not look at the mark, or looks before it has the lease.
+#[test]
+fn models_a_move_against_deregister() {
+    model(10, || {
+        let driver = Arc::new(Driver::new(2));
+        let stdin = io::stdin();
+        let source = Arc::new(register(&driver, &stdin).unwrap());
+        let mover = thread::spawn({
+            let source = source.clone();
+            move || {
+                let _ = source.move_to(io::stdin().as_fd(), 1);
+            }
+        });
+        source.deregister(stdin.as_fd()).unwrap();
+        mover.join().unwrap();
+        assert_eq!(Kernel::watchers(), 0);
+        assert!(!driver.is_used(0) && !driver.is_used(1));
         drop(source);
     });
 }

@@ -7,7 +7,7 @@
 //! | 0–4    | readiness: readable, writable, read closed, write closed, error                  |
 //! | 5–6    | ends: driver closed, deregistered                                                |
 //! | 7–10   | waiters: slot and list, for each direction                                       |
-//! | 16–31  | the low half of the registration's generation, constant                          |
+//! | 16–31  | the low half of the first registration's generation; a move does not change it   |
 //! | 32–63  | the event tick: bumped by *every* event, also when no other bit changes; wraps   |
 //!
 //! ```text

@@ -6,6 +6,9 @@
 //! given back is dropped: a closed and reused file descriptor never receives the event of its
 //! predecessor.
 //!
+//! The key is kept beside the record and not in it: while a source moves (`home.rs`) its record is in
+//! two registries, under a key of each.
+//!
 //! One lock per shard. The holder of the turn takes it once per batch; else it is taken to register
 //! and to deregister, each of which makes a system call besides. No user code runs under it: records
 //! leave it alive and are dropped outside, since they may hold wakers.
@@ -54,8 +57,13 @@ pub(crate) enum Refused {
     Full,
 }
 
+struct Entry {
+    generation: u32,
+    record: Arc<Record>,
+}
+
 pub(crate) struct Registry {
-    records: Slab<Arc<Record>>,
+    records: Slab<Entry>,
     generation: u32,
     closed: bool,
 }
@@ -73,8 +81,11 @@ impl Registry {
         self.records.len()
     }
 
-    /// Makes a record with a fresh key.
-    pub(crate) fn insert(&mut self) -> Result<Arc<Record>, Refused> {
+    /// Takes in the record that `make` gives for the fresh key.
+    pub(crate) fn insert(
+        &mut self,
+        make: impl FnOnce(Key) -> Arc<Record>,
+    ) -> Result<(Key, Arc<Record>), Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
@@ -84,46 +95,75 @@ impl Registry {
             .filter(|index| u64::from(*index) <= INDEX_MASK)
             .ok_or(Refused::Full)?;
         self.generation = (self.generation + 1) & GENERATION_MASK;
-        let record = Arc::new(Record::new(Key {
+        let key = Key {
             index,
             generation: self.generation,
-        }));
-        entry.insert(record.clone());
-        Ok(record)
+        };
+        let record = make(key);
+        entry.insert(Entry {
+            generation: key.generation,
+            record: record.clone(),
+        });
+        Ok((key, record))
     }
 
     /// The record of an event's key, unless it has been given back.
     #[inline]
     pub(crate) fn get(&self, key: u64) -> Option<&Record> {
         let key = Key::unpack(key);
-        let record = self.records.get(key.index as usize)?;
-        (record.key() == key).then_some(record)
+        let entry = self.records.get(key.index as usize)?;
+        (entry.generation == key.generation).then_some(&*entry.record)
     }
 
     /// Gives a key back. The record is to be dropped after the lock.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arc<Record>> {
         self.get(key.pack())?;
-        self.records.try_remove(key.index as usize)
+        let entry = self.records.try_remove(key.index as usize)?;
+        Some(entry.record)
     }
 
     /// Refuses records from now on, and hands out those it has.
-    pub(crate) fn close(&mut self) -> Slab<Arc<Record>> {
+    pub(crate) fn close(&mut self) -> impl Iterator<Item = Arc<Record>> + use<> {
         self.closed = true;
-        std::mem::take(&mut self.records)
+        let records = std::mem::take(&mut self.records);
+        records.into_iter().map(|(_, entry)| entry.record)
     }
 }
 
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
+    use crate::home::{Home, Patience};
+
+    fn new(key: Key) -> Arc<Record> {
+        Arc::new(Record::new(key, Home::new(0, key, &Patience::new())))
+    }
+
+    fn fresh(registry: &mut Registry) -> Key {
+        registry.insert(new).unwrap().0
+    }
+
+    /// While a source moves, its record is in two registries; each key is good in its own alone.
+    #[test]
+    fn a_record_can_be_in_two_registries() {
+        let (mut old, mut to) = (Registry::new(), Registry::new());
+        fresh(&mut to);
+        let (before, record) = old.insert(new).unwrap();
+        let (after, same) = to.insert(|_| record.clone()).unwrap();
+        assert!(Arc::ptr_eq(&record, &same));
+        assert!(old.get(before.pack()).is_some() && to.get(after.pack()).is_some());
+        assert!(old.get(after.pack()).is_none() && before != after);
+        assert!(old.remove(before).is_some());
+        assert_eq!((old.len(), to.len()), (0, 2));
+    }
 
     #[test]
     fn a_key_given_back_is_dead_even_when_its_place_is_taken_again() {
         let mut registry = Registry::new();
-        let first = registry.insert().unwrap().key();
+        let first = fresh(&mut registry);
         assert!(registry.get(first.pack()).is_some());
         assert!(registry.remove(first).is_some());
-        let second = registry.insert().unwrap().key();
+        let second = fresh(&mut registry);
         assert_eq!(first.index, second.index);
         assert!(registry.get(first.pack()).is_none());
         assert!(registry.remove(first).is_none());
@@ -135,7 +175,7 @@ mod tests {
     fn generations_wrap_below_the_reserved_keys() {
         let mut registry = Registry::new();
         registry.generation = GENERATION_MASK - 1;
-        let last = registry.insert().unwrap().key();
+        let last = fresh(&mut registry);
         assert_eq!(last.generation, GENERATION_MASK);
         let highest = Key {
             index: INDEX_MASK as u32,
@@ -145,15 +185,15 @@ mod tests {
             highest.pack() < u64::from(u32::MAX) << 32 && highest.pack() < usize::MAX as u64 - 2
         );
         assert_eq!(Key::unpack(highest.pack()), highest);
-        assert_eq!(registry.insert().unwrap().key().generation, 0);
+        assert_eq!(fresh(&mut registry).generation, 0);
     }
 
     #[test]
     fn a_closed_registry_refuses() {
         let mut registry = Registry::new();
-        let key = registry.insert().unwrap().key();
-        assert_eq!(registry.close().len(), 1);
-        assert_eq!(registry.insert().err(), Some(Refused::Closed));
+        let key = fresh(&mut registry);
+        assert_eq!(registry.close().count(), 1);
+        assert_eq!(registry.insert(new).err(), Some(Refused::Closed));
         assert!(registry.remove(key).is_none());
     }
 }

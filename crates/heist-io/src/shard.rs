@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Every use holds on to it: a holder of the turn has its own reference inside the turn; unparkers,
-//! `register` and `deregister` hold the `poller` lock for reading during their one system call.
+//! `admit` and `deregister` hold the `poller` lock for reading during their one system call.
 //! `release` takes the lock for writing and the turn, so it waits for all of them, and then the
 //! descriptors are closed. Nobody keeps a descriptor's number.
 //!
@@ -85,7 +85,7 @@ pub(crate) struct Shard {
     slot: CachePadded<Slot>,
     /// Held by the owner while it sleeps in the poller, by helpers for one wait without timeout.
     turn: CachePadded<Mutex<Turn>>,
-    /// Locked once per batch, and by `register` and `deregister`.
+    /// Locked once per batch, and by `admit` and `deregister`.
     registry: CachePadded<Mutex<Registry>>,
     /// Registered sources. Written under the registry's lock, read as a hint.
     live: AtomicUsize,
@@ -265,24 +265,29 @@ impl Shard {
         self.live.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn register(&self, io: BorrowedIo<'_>) -> io::Result<(Arc<Record>, Registration)> {
+    /// Registers a source: a new one, or in steps m2 and m3 of a move one that another shard has as well.
+    pub(crate) fn admit(
+        &self,
+        io: BorrowedIo<'_>,
+        make: impl FnOnce(Key) -> Arc<Record>,
+    ) -> io::Result<(Arc<Record>, Key, Registration)> {
         // Into the registry first: the first event may come before `add` returns.
-        let record = self.enter()?;
-        match self.add(io, record.key().pack()) {
-            Ok(registration) => Ok((record, registration)),
+        let (key, record) = self.enter(make)?;
+        match self.add(io, key.pack()) {
+            Ok(registration) => Ok((record, key, registration)),
             Err(error) => {
-                self.forget(record.key());
+                self.forget(key);
                 Err(error)
             }
         }
     }
 
-    fn enter(&self) -> io::Result<Arc<Record>> {
+    fn enter(&self, make: impl FnOnce(Key) -> Arc<Record>) -> io::Result<(Key, Arc<Record>)> {
         let mut registry = self.registry.lock();
-        let record = registry.insert();
+        let entered = registry.insert(make);
         self.live.store(registry.len(), Ordering::Relaxed);
         drop(registry);
-        record.map_err(|refused| match refused {
+        entered.map_err(|refused| match refused {
             Refused::Closed => closed_error(),
             Refused::Full => io::Error::new(io::ErrorKind::OutOfMemory, "too many sources"),
         })
@@ -365,7 +370,7 @@ impl Shard {
     #[cfg(all(test, heist_loom))]
     pub(crate) fn inject(&self, source: &crate::Source, occurred: crate::readiness::Occurred) {
         if let Os::Made(poller) = &*self.poller.read() {
-            poller.inject(source.key().pack(), occurred);
+            poller.inject(source.key(), occurred);
         }
     }
 
@@ -377,8 +382,9 @@ impl Shard {
         let records = registry.close();
         self.live.store(0, Ordering::Relaxed);
         drop(registry);
+        let records: Vec<_> = records.collect();
         let mut wakers = WakeList::new();
-        for (_, record) in &records {
+        for record in &records {
             record.finish(End::DriverClosed, &mut wakers);
         }
         self.timers.close(&mut wakers);

@@ -1,6 +1,7 @@
 //! A registered source: its record in the driver, and the two ways to wait for it.
 //!
-//! The [`Record`] is shared by the [`Source`] of the user and the registry of the shard. It holds
+//! The [`Record`] is shared by the [`Source`] of the user and the registry of the shard (of two while
+//! the source moves from one to the other, see `home.rs`). It holds
 //! the readiness word (see `readiness.rs` for its protocol) and the places where wakers wait:
 //!
 //! - one **slot** per direction for [`Source::poll_ready`]: the waker of the last poller. This is
@@ -30,21 +31,23 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use crate::driver::{Driver, closed_error};
+use crate::home::{Home, Lease};
 use crate::readiness::{Direction, End, Occurred, Place, Ready, Waiting, Word};
 use crate::registry::Key;
 use crate::shard::Shard;
-use crate::sync::{AtomicWaker, Mutex};
+use crate::sync::{AtomicWaker, Mutex, MutexGuard};
 use crate::sys::{BorrowedIo, Interest, Registration};
 use crate::wakers::WakeList;
 
 /// What driver and user share about a source.
 pub(crate) struct Record {
-    key: Key,
     word: Word,
     reader: AtomicWaker,
     writer: AtomicWaker,
     /// Locked only by waiters of the list, and by an event that finds one announced.
     list: Mutex<Slab<Listed>>,
+    /// No business of events. Here and not in the `Source`, which is part of many tasks.
+    home: Home,
 }
 
 /// One waiter of the list.
@@ -55,18 +58,14 @@ struct Listed {
 }
 
 impl Record {
-    pub(crate) fn new(key: Key) -> Self {
+    pub(crate) fn new(key: Key, home: Home) -> Self {
         Self {
-            key,
             word: Word::new(key.generation()),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             list: Mutex::new(Slab::new()),
+            home,
         }
-    }
-
-    pub(crate) fn key(&self) -> Key {
-        self.key
     }
 
     fn slot(&self, direction: Direction) -> &AtomicWaker {
@@ -119,7 +118,6 @@ impl Record {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
-            .field("key", &self.key)
             .field("state", &self.word.load())
             .finish_non_exhaustive()
     }
@@ -154,8 +152,6 @@ impl fmt::Debug for Record {
 /// ```
 pub struct Source {
     record: Arc<Record>,
-    registration: Registration,
-    shard: usize,
     driver: Arc<Driver>,
 }
 
@@ -163,19 +159,16 @@ impl Source {
     pub(crate) fn new(
         record: Arc<Record>,
         registration: Registration,
-        shard: usize,
         driver: Arc<Driver>,
     ) -> Self {
-        Self {
-            record,
-            registration,
-            shard,
-            driver,
-        }
+        record.home.begin(registration);
+        Self { record, driver }
     }
 
-    fn home(&self) -> &Shard {
-        self.driver.shard(self.shard)
+    /// The shard, and the lease that it was read under.
+    fn lease(&self) -> (&Shard, MutexGuard<'_, Lease>) {
+        let lease = self.record.home.lease();
+        (self.driver.shard(self.shard()), lease)
     }
 
     /// Waits until `d` is ready; the waker of the last call for `d` is the one that is woken.
@@ -206,7 +199,7 @@ impl Source {
         if seen.satisfies(d) {
             return Poll::Ready(answer(seen));
         }
-        if self.registration.needs_rearm() {
+        if self.record.home.needs_rearm() {
             self.rearm()?;
         }
         Poll::Pending
@@ -214,8 +207,8 @@ impl Source {
 
     #[cold]
     fn rearm(&self) -> io::Result<()> {
-        let key = self.record.key.pack();
-        self.home().rearm(&self.registration, key, || {
+        let (shard, lease) = self.lease();
+        shard.rearm(&lease.registration, lease.key.pack(), || {
             let state = self.record.word.load();
             Interest {
                 read: state.is_awaited(Direction::Read),
@@ -226,12 +219,12 @@ impl Source {
 
     #[cfg(all(test, heist_portable_io))]
     pub(crate) fn registration_needs_rearm(&self) -> bool {
-        self.registration.needs_rearm()
+        self.record.home.needs_rearm()
     }
 
     #[cfg(all(test, heist_loom))]
-    pub(crate) fn key(&self) -> Key {
-        self.record.key
+    pub(crate) fn key(&self) -> u64 {
+        self.record.home.lease().key.pack()
     }
 
     /// Waits until `d` is ready; any number of tasks may wait at once.
@@ -245,7 +238,7 @@ impl Source {
         ReadyFuture {
             source: self,
             direction: d,
-            place: None,
+            place: NOWHERE,
         }
     }
 
@@ -269,9 +262,65 @@ impl Source {
         self.record.word.clear_blocked(d, seen);
     }
 
-    /// The shard whose owner reports this source's events.
+    /// The shard whose owner reports this source's events. It may have moved before this returns.
     pub fn shard(&self) -> usize {
-        self.shard
+        self.record.home.shard()
+    }
+
+    /// Notes that a wait was begun by a task that runs on the owner of `shard`, or on a thread that
+    /// owns none, and answers whether the source should move there now.
+    ///
+    /// It should after [`MOVE_AFTER`](crate::MOVE_AFTER) waits in a row from one and the same foreign
+    /// shard; after each move, of twice as many. The row begins anew when the answer is yes.
+    #[inline]
+    pub fn awaited_from(&self, shard: Option<usize>) -> bool {
+        self.record.home.awaited_from(shard)
+    }
+
+    /// Moves the registration of `io`, the descriptor that was registered, to `shard`. Who waits goes
+    /// on waiting, and no event is lost.
+    ///
+    /// Makes two system calls, and those for a poller if it is the first source of `shard`. Whoever
+    /// calls it sees to it that somebody parks on `shard` or polls it.
+    ///
+    /// # Errors
+    /// What the system answers if it has no descriptors or memory left, and [`Closed`](crate::Closed)
+    /// when the driver was closed: the source stays where it is and goes on working as before.
+    /// `NotConnected` when the source was deregistered.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::{io, os::fd::AsFd, os::unix::net::UnixStream, sync::Arc};
+    /// # fn main() -> io::Result<()> {
+    /// let driver = Arc::new(heist_io::Driver::new(2));
+    /// let (near, _far) = UnixStream::pair()?;
+    /// near.set_nonblocking(true)?;
+    /// let source = driver.register(near.as_fd(), 0)?;
+    /// source.move_to(near.as_fd(), 1)?;
+    /// assert_eq!(source.shard(), 1);
+    /// assert!(driver.is_used(1) && !driver.is_used(0));
+    /// # source.deregister(near.as_fd())
+    /// # }
+    /// ```
+    #[cold]
+    pub fn move_to(&self, io: BorrowedIo<'_>, shard: usize) -> io::Result<()> {
+        let shard = self.driver.number(shard);
+        let (old_shard, mut lease) = self.lease();
+        if let Some(end) = self.record.word.load().end() {
+            return Err(ended(end));
+        }
+        if shard == self.shard() {
+            return Ok(());
+        }
+        self.record.home.grow_patience(&self.driver.patience);
+        let new_shard = self.driver.shard(shard);
+        let (_, key, registration) = new_shard.admit(io, |_| self.record.clone())?;
+        let old = std::mem::replace(&mut *lease, Lease { key, registration });
+        self.record.home.settle(shard);
+        // An error says that it is not there, which is what was wanted; see `home.rs`.
+        let _ = old_shard.deregister(old.key, &old.registration, io);
+        self.driver.count_move();
+        Ok(())
     }
 
     /// The driver that this source is registered with.
@@ -291,9 +340,9 @@ impl Source {
         if !self.record.finish(End::Deregistered, &mut wakers) {
             return Ok(());
         }
-        let removed = self
-            .home()
-            .deregister(self.record.key, &self.registration, io);
+        let (shard, lease) = self.lease();
+        let removed = shard.deregister(lease.key, &lease.registration, io);
+        drop(lease);
         wakers.run();
         removed
     }
@@ -322,7 +371,8 @@ fn ended(end: End) -> io::Error {
 impl Drop for Source {
     fn drop(&mut self) {
         if self.record.word.load().end() != Some(End::Deregistered) {
-            self.home().abandon(self.record.key, &self.registration);
+            let (shard, lease) = self.lease();
+            shard.abandon(lease.key, &lease.registration);
         }
     }
 }
@@ -330,9 +380,8 @@ impl Drop for Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
-            .field("shard", &self.shard)
+            .field("home", &self.record.home)
             .field("record", &self.record)
-            .field("registration", &self.registration)
             .finish_non_exhaustive()
     }
 }
@@ -342,8 +391,19 @@ impl fmt::Debug for Source {
 pub struct ReadyFuture<'a> {
     source: &'a Source,
     direction: Direction,
-    /// Our place in the list, once we had to wait.
-    place: Option<usize>,
+    /// Our place in the list once we had to wait, else [`NOWHERE`]. Not an `Option`, which would take
+    /// 8 bytes more in every task that waits.
+    place: usize,
+}
+
+/// No place in the list.
+const NOWHERE: usize = usize::MAX;
+
+impl<'a> ReadyFuture<'a> {
+    /// What is waited for.
+    pub fn source(&self) -> &'a Source {
+        self.source
+    }
 }
 
 impl ReadyFuture<'_> {
@@ -351,13 +411,13 @@ impl ReadyFuture<'_> {
     fn enlist(&mut self, waker: &Waker) {
         let waker = waker.clone();
         let mut list = self.source.record.list.lock();
-        let old = match self.place.and_then(|place| list.get_mut(place)) {
+        let old = match list.get_mut(self.place) {
             Some(listed) => listed.waker.replace(waker),
             None => {
-                self.place = Some(list.insert(Listed {
+                self.place = list.insert(Listed {
                     direction: self.direction,
                     waker: Some(waker),
-                }));
+                });
                 None
             }
         };
@@ -366,7 +426,8 @@ impl ReadyFuture<'_> {
     }
 
     fn unlist(&mut self) {
-        if let Some(place) = self.place.take() {
+        if self.place != NOWHERE {
+            let place = std::mem::replace(&mut self.place, NOWHERE);
             let removed = self.source.record.list.lock().try_remove(place);
             drop(removed);
         }
@@ -404,7 +465,7 @@ impl fmt::Debug for ReadyFuture<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadyFuture")
             .field("direction", &self.direction)
-            .field("listed", &self.place.is_some())
+            .field("listed", &(self.place != NOWHERE))
             .finish_non_exhaustive()
     }
 }

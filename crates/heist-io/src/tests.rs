@@ -968,3 +968,229 @@ fn the_public_types_can_be_shared() {
     check::<crate::Ready>();
     check::<crate::ReadyFuture<'static>>();
 }
+
+// --- Moves ---
+
+/// Fills the send buffer, so that a writer has to wait.
+fn fill(source: &Source, mut io: impl Write) {
+    while !source.snapshot().is_writable() {
+        source.driver().poll(source.shard());
+    }
+    let seen = source.snapshot();
+    while io.write(&[0; 4096]).is_ok() {}
+    source.clear_blocked(W, seen);
+}
+
+/// A reader and a writer wait in the slots, two more in the list, while their source moves. Each event
+/// that comes then is reported by the new shard alone, and wakes those of its direction.
+#[test]
+fn waiters_of_both_directions_survive_a_move() {
+    let _dog = watchdog("waiters_of_both_directions_survive_a_move");
+    let driver = driver(2);
+    let (a, mut b) = pair();
+    let source = driver.register(a.as_fd(), 0).unwrap();
+    fill(&source, &a);
+    let bells: Vec<_> = (0..4).map(|_| Bell::silent()).collect();
+    let wakers: Vec<_> = bells.iter().map(|bell| Waker::from(bell.clone())).collect();
+    let (mut listed_r, mut listed_w) = (pin!(source.ready(R)), pin!(source.ready(W)));
+    assert!(poll_slot(&source, R, &bells[0]).is_pending());
+    assert!(poll_slot(&source, W, &bells[1]).is_pending());
+    let mut cx = Context::from_waker(&wakers[2]);
+    assert!(listed_r.as_mut().poll(&mut cx).is_pending());
+    let mut cx = Context::from_waker(&wakers[3]);
+    assert!(listed_w.as_mut().poll(&mut cx).is_pending());
+
+    source.move_to(a.as_fd(), 1).unwrap();
+    source.move_to(a.as_fd(), 1).unwrap();
+    assert_eq!((source.shard(), driver.moves()), (1, 1));
+    assert!(!driver.is_used(0) && driver.is_used(1));
+    let counts = || -> Vec<_> { bells.iter().map(|bell| bell.count()).collect() };
+    b.write_all(b"x").unwrap();
+    assert_eq!(driver.poll(0), 0);
+    driver.attach(1);
+    while bells[0].count() == 0 {
+        driver.park(1, now() + SECOND);
+    }
+    assert_eq!(counts()[..3], [1, 0, 1], "the readers");
+    let mut buf = [0; 1 << 16];
+    while bells[1].count() == 0 {
+        let _ = b.read(&mut buf);
+        driver.park(1, now() + SECOND);
+    }
+    assert_eq!(counts(), [1, 1, 1, 1]);
+    assert_eq!(driver.poll(0), 0);
+    source.deregister(a.as_fd()).unwrap();
+    assert!(!driver.is_used(0) && !driver.is_used(1));
+}
+
+/// Bytes have arrived, and the old shard has not looked: the new one reports them. So it does when the
+/// old one has, and nobody has read.
+#[test]
+fn what_came_before_a_move_is_reported_after_it() {
+    let _dog = watchdog("what_came_before_a_move_is_reported_after_it");
+    for looked in [false, true] {
+        let driver = driver(2);
+        let (a, mut b) = pair();
+        let source = driver.register(a.as_fd(), 0).unwrap();
+        let bell = Bell::silent();
+        assert!(poll_slot(&source, R, &bell).is_pending());
+        driver.poll(0); // the first event: writable
+        b.write_all(b"x").unwrap();
+        drop(b);
+        if looked {
+            driver.poll(0);
+            source.clear_blocked(R, source.snapshot());
+            assert!(poll_slot(&source, R, &bell).is_pending());
+        }
+        let before = bell.count();
+        source.move_to(a.as_fd(), 1).unwrap();
+        driver.attach(1);
+        while bell.count() == before {
+            driver.park(1, now() + SECOND);
+        }
+        let seen = source.snapshot();
+        assert!(seen.is_readable());
+        assert!(seen.is_read_closed() || !driver.short_read_drains());
+        source.deregister(a.as_fd()).unwrap();
+    }
+}
+
+/// The new shard cannot take the source in. It stays where it was and goes on working.
+#[test]
+fn a_source_that_cannot_move_stays_and_works() {
+    let _dog = watchdog("a_source_that_cannot_move_stays_and_works");
+    let driver = driver(2);
+    if driver.backend() != "epoll" {
+        // Elsewhere the poller gets a duplicate, and takes it in.
+        return;
+    }
+    let (a, mut b) = pair();
+    let source = driver.register(a.as_fd(), 0).unwrap();
+    // One descriptor cannot be in a poller twice.
+    let twin = driver.register(a.as_fd(), 1).unwrap();
+    let bell = Bell::silent();
+    assert!(poll_slot(&source, R, &bell).is_pending());
+    let error = source.move_to(a.as_fd(), 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!((source.shard(), driver.moves()), (0, 0));
+    b.write_all(b"x").unwrap();
+    driver.attach(0);
+    while bell.count() == 0 {
+        driver.park(0, now() + SECOND);
+    }
+    assert!(source.snapshot().is_readable());
+    twin.deregister(a.as_fd()).unwrap();
+    assert!(!driver.is_used(1), "nothing was left behind");
+    source.move_to(a.as_fd(), 1).unwrap();
+    source.deregister(a.as_fd()).unwrap();
+    assert!(!driver.is_used(0) && !driver.is_used(1));
+}
+
+/// What has ended moves no more, and a source that moved is taken out of the shard where it is.
+#[test]
+fn a_source_that_has_ended_does_not_move() {
+    let driver = driver(2);
+    let (a, b) = pair();
+    let (one, two) = (
+        driver.register(a.as_fd(), 0).unwrap(),
+        driver.register(b.as_fd(), 0).unwrap(),
+    );
+    one.deregister(a.as_fd()).unwrap();
+    let error = one.move_to(a.as_fd(), 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    assert!(!is_closed::<()>(&Err(error)));
+    two.move_to(b.as_fd(), 7).unwrap();
+    assert_eq!(two.shard(), 0, "a shard that is not there is shard 0");
+    two.move_to(b.as_fd(), 1).unwrap();
+    let bell = Bell::silent();
+    assert!(poll_slot(&two, R, &bell).is_pending());
+    driver.close();
+    assert_eq!(bell.count(), 1);
+    assert!(is_closed(&two.move_to(b.as_fd(), 0)));
+    driver.release();
+    assert!(is_closed(&two.move_to(b.as_fd(), 0)));
+    assert_eq!((one.shard(), two.shard()), (0, 1));
+    two.deregister(b.as_fd()).unwrap();
+}
+
+/// Sources move, and their descriptors are closed and opened anew under the same number. No event of
+/// a predecessor reaches a successor, from either shard.
+#[test]
+fn a_reused_descriptor_gets_no_event_of_one_that_moved() {
+    let _dog = watchdog("a_reused_descriptor_gets_no_event_of_one_that_moved");
+    let driver = driver(2);
+    let mut reused = 0;
+    for round in 0..200 {
+        let (a, mut b) = pair();
+        let source = driver.register(a.as_fd(), round % 2).unwrap();
+        b.write_all(b"x").unwrap();
+        source.move_to(a.as_fd(), 1 - round % 2).unwrap();
+        if round % 3 == 0 {
+            drop(source); // without taking it out
+        } else {
+            source.deregister(a.as_fd()).unwrap();
+        }
+        let number = a.as_raw_fd();
+        drop((a, b));
+        let (c, _d) = pair();
+        reused += usize::from(c.as_raw_fd() == number);
+        let next = driver.register(c.as_fd(), round % 2).unwrap();
+        driver.poll(0);
+        driver.poll(1);
+        assert!(!next.snapshot().is_readable(), "round {round}");
+        next.deregister(c.as_fd()).unwrap();
+    }
+    assert!(reused > 0, "other tests took every number");
+}
+
+/// Two megabytes are echoed while a third thread moves the echoing source to and fro as fast as it can,
+/// and serves the shard that has no owner.
+#[test]
+fn a_source_that_is_moved_all_the_time_loses_nothing() {
+    let _dog = watchdog("a_source_that_is_moved_all_the_time_loses_nothing");
+    let driver = driver(3);
+    let (a, b) = tcp_pair();
+    let stop = AtomicBool::new(false);
+    let data: Vec<u8> = (0..2 << 20).map(|i| (i % 251) as u8).collect();
+    let source = driver.register(b.as_fd(), 1).unwrap();
+    let (echoed, moves) = thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                for shard in [2, 1] {
+                    source.move_to(b.as_fd(), shard).unwrap();
+                    driver.poll(2);
+                }
+            }
+            driver.moves()
+        });
+        let client = scope.spawn(|| {
+            a.set_nonblocking(false).unwrap();
+            let writer = thread::scope(|scope| {
+                scope.spawn(|| (&a).write_all(&data).unwrap());
+                let mut all = vec![0; data.len()];
+                (&a).read_exact(&mut all).unwrap();
+                all
+            });
+            assert!(writer == data, "what came back is not what was sent");
+            a.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let echoed = drive(&driver, 1, async {
+            let (mut buf, mut total) = (vec![0; 1000], 0);
+            loop {
+                let n = read(&source, &b, &mut buf).await.unwrap();
+                if n == 0 {
+                    return total;
+                }
+                write_all(&source, &b, &buf[..n]).await.unwrap();
+                total += n;
+            }
+        });
+        client.join().unwrap();
+        stop.store(true, SeqCst);
+        (echoed, mover.join().unwrap())
+    });
+    assert_eq!(echoed, data.len());
+    assert!(moves > 100, "only {moves} moves");
+    source.deregister(b.as_fd()).unwrap();
+    assert!(!driver.is_used(1) && !driver.is_used(2));
+}

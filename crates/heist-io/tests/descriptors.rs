@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -41,6 +42,7 @@ fn descriptors_are_counted() {
         "a_failed_registration_leaves_nothing_and_can_be_repeated",
         40,
     );
+    run_alone("a_source_stays_when_its_new_shard_gets_no_poller", 40);
 }
 
 /// A driver opens nothing before its first source, and after `release` nothing of it is open, although
@@ -112,4 +114,34 @@ fn a_failed_registration_leaves_nothing_and_can_be_repeated() {
             hogs.push(hog);
         }
     }
+}
+
+/// The shard that a source is to move to has no poller yet, and there are no descriptors for one. The
+/// source stays, and is served there.
+#[test]
+#[ignore = "a process of its own: started by descriptors_are_counted"]
+fn a_source_stays_when_its_new_shard_gets_no_poller() {
+    let driver = Arc::new(Driver::new(2));
+    let (a, mut b) = UnixStream::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    let source = driver.register(a.as_fd(), 0).unwrap();
+    let mut hogs = Vec::new();
+    while let Ok(hog) = a.try_clone() {
+        hogs.push(hog);
+    }
+    let all = hogs.len();
+    assert!(all > 10, "the limit was not set");
+    let error = source.move_to(a.as_fd(), 1).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(24), "EMFILE: {error}");
+    assert!(a.try_clone().is_err(), "nothing was opened or closed");
+    assert_eq!(source.shard(), 0);
+    assert!(driver.is_used(0) && !driver.is_used(1));
+    b.write_all(b"x").unwrap();
+    driver.poll(0);
+    assert!(source.snapshot().is_readable());
+    hogs.truncate(all - 6);
+    source.move_to(a.as_fd(), 1).expect("now there are enough");
+    driver.poll(1);
+    assert!(source.snapshot().is_readable());
+    source.deregister(a.as_fd()).unwrap();
 }

@@ -2,12 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use crate::seam::Real;
 use heist_io::Driver;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use heist_core::{attend, poll_proceed as poll_budget};
+pub(crate) use heist_core::{attend, current_slot, poll_proceed as poll_budget};
 
 /// The driver of this thread's runtime, and the shard that a new source joins: the lowest one that
 /// somebody works on, so that sockets gather.
@@ -23,8 +22,16 @@ pub(crate) fn timer_driver() -> io::Result<(Arc<Driver>, usize)> {
     Ok((real_driver()?, shard))
 }
 
+/// Whether this thread is inside the runtime of `driver`, and not of another one.
+pub(crate) fn is_of(driver: &Arc<Driver>) -> bool {
+    with_driver(|own| Arc::ptr_eq(own, driver)) == Some(true)
+}
+
 fn real_driver() -> io::Result<Arc<Driver>> {
-    heist_core::with_seam(|seam| Some(seam.as_any().downcast_ref::<Real>()?.driver().clone()))
-        .flatten()
+    with_driver(Arc::clone)
         .ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))
+}
+
+fn with_driver<R>(f: impl FnOnce(&Arc<Driver>) -> R) -> Option<R> {
+    heist_core::with_seam(|seam| seam.as_any().downcast_ref::<Arc<Driver>>().map(f)).flatten()
 }

@@ -16,10 +16,6 @@ impl Real {
     pub(crate) fn new(slots: usize) -> Real {
         Real(Arc::new(Driver::new(slots)))
     }
-
-    pub(crate) fn driver(&self) -> &Arc<Driver> {
-        &self.0
-    }
 }
 
 impl Seam for Real {
@@ -52,6 +48,6 @@ impl Seam for Real {
         self.0.release();
     }
     fn as_any(&self) -> &dyn Any {
-        self
+        &self.0
     }
 }

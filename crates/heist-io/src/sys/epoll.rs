@@ -4,8 +4,8 @@
 //! ourselves: `Poller::wait` makes five system calls where one does, and its registrations do not
 //! ask for `EPOLLRDHUP`. Its `wait` and `notify` are never called here; they do not mix with ours.
 //!
-//! - **Sources** are registered once, edge-triggered, for everything. The steady state of a
-//!   connection makes no `epoll_ctl`.
+//! - **Sources** are registered once, and once more when they move to another shard, edge-triggered,
+//!   for everything. The steady state of a connection makes no `epoll_ctl`.
 //! - **The bell** is an eventfd, registered edge-triggered and never read: each write is a new edge.
 //!   Its counter holds 2⁶⁴ − 2 rings.
 //! - **The alarm clock** is a timerfd, also edge-triggered and never read: timeouts of `epoll_wait`
@@ -165,6 +165,11 @@ impl fmt::Debug for Poller {
 pub(crate) struct Registration;
 
 impl Registration {
+    /// Not in a poller yet.
+    pub(crate) fn none() -> Self {
+        Registration
+    }
+
     /// Whether a wait must be announced to the poller.
     #[inline]
     pub(crate) fn needs_rearm(&self) -> bool {

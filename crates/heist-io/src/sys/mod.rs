@@ -8,8 +8,10 @@
 //! | `BACKEND`, `SHORT_READ_DRAINS` | facts about the way                                         |
 //!
 //! Rules for all of them. Only the holder of the turn calls `Poller::wait`. `ring` ends the wait
-//! that runs, or the next one; a wait that ends for nothing is allowed. After `remove` or
-//! `abandon` the key comes no more, except in a batch that has been waited for already.
+//! that runs, or the next one; a wait that ends for nothing is allowed. After `add` an event comes for
+//! whatever is ready already. After `remove` or `abandon` the key comes no more, except in a batch that
+//! has been waited for already. One descriptor can be in the pollers of two shards, while it moves from
+//! one to the other.
 
 use crate::readiness::Occurred;
 

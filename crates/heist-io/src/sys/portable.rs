@@ -9,6 +9,9 @@
 //! duplicate that belongs to the [`Registration`], so that this depends on nobody else. The price is
 //! a second descriptor for each source.
 //!
+//! A source that moves to another shard gets a registration and a duplicate of its own there before
+//! the old ones go. It is armed for everything, so what is ready already is reported.
+//!
 //! # Arming again
 //!
 //! Two waiters of one source may arm at the same time. Each has set its bit in the readiness word
@@ -155,6 +158,14 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// Not in a poller yet.
+    pub(crate) fn none() -> Self {
+        Registration {
+            own: Mutex::new(None),
+            fires_once: false,
+        }
+    }
+
     /// Whether a wait must be announced to the poller.
     #[inline]
     pub(crate) fn needs_rearm(&self) -> bool {

@@ -28,7 +28,7 @@ use super::sys::AsIo;
 /// replacing it through [`get_mut`](Async::get_mut), a `*_mut` method or interior mutability is a
 /// mistake that shows as waits that never end, or as an error of
 /// [`into_inner`](Async::into_inner). It cannot break memory safety: the driver holds a borrowed
-/// descriptor only for the length of the call that registers or deregisters it, and events carry
+/// descriptor only for the length of a call that registers, moves or deregisters it, and events carry
 /// a generation, so one of a stale registration goes nowhere.
 ///
 /// # Examples

@@ -16,7 +16,8 @@
 //! 4. Leave a waker and wait for the next event.
 //!
 //! Step 4 looks at the word again after the waker is in place, so that an event between step 1 and
-//! step 4 is never lost. A fresh socket is taken to be writable until the system says otherwise, so
+//! step 4 is never lost. Each wait is also counted by the worker it is begun on; a source that is waited
+//! for elsewhere again and again moves to the shard of that worker (`follow` in `readiness.rs`). A fresh socket is taken to be writable until the system says otherwise, so
 //! that the first write needs no event.
 //!
 //! # Ownership

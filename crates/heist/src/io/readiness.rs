@@ -10,17 +10,21 @@
 //!    `async` functions wait in the list (all are woken). Neither holds a lock between polls.
 //! 4. A closed driver ends every wait with its error. An attempt that needs no wait may still
 //!    succeed.
+//! 5. Every wait that was begun is told to the source ([`follow`]), after the waker is in its
+//!    place: a source moves to the shard of the worker where it is waited for (`heist-io`, `home.rs`).
 
 #![forbid(unsafe_code)]
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use heist_io::{Direction, Ready, Source};
+use heist_io::{Direction, Ready, ReadyFuture, Source};
 
-use crate::context::poll_budget;
+use super::sys::{self, AsIo};
+use crate::context::{self, poll_budget};
 
 /// The readiness of one registered descriptor, and the two ways to wait for it.
 #[derive(Debug)]
@@ -105,20 +109,43 @@ impl Readiness {
     }
 
     /// Completes `op`, or leaves the waker of `cx` in the slot of `direction`.
-    pub(super) fn poll_op<R>(
+    pub(super) fn poll_op<I: AsIo, R>(
         &self,
         direction: Direction,
         cx: &mut Context<'_>,
-        mut op: impl FnMut() -> io::Result<R>,
+        mut io: I,
+        mut op: impl FnMut(&mut I) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
         let charge = ready!(poll_budget(cx));
         loop {
-            if let Attempt::Done(done) = self.attempt(direction, &mut op, &short) {
+            let attempt = self.attempt(direction, &mut || op(&mut io), &short);
+            if let Attempt::Done(done) = attempt {
                 charge.progress();
                 return Poll::Ready(done);
             }
-            ready!(self.source.poll_ready(direction, cx))?;
+            ready!(self.poll_wait(direction, cx, &io))?;
+        }
+    }
+
+    fn poll_wait(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        io: &impl AsIo,
+    ) -> Poll<io::Result<Ready>> {
+        let polled = self.source.poll_ready(direction, cx);
+        if polled.is_pending() {
+            follow(&self.source, io);
+        }
+        polled
+    }
+
+    /// Waits in the list.
+    fn wait<'a, I: AsIo>(&'a self, direction: Direction, io: &'a I) -> Wait<'a, I> {
+        Wait {
+            ready: self.source.ready(direction),
+            io,
         }
     }
 
@@ -126,16 +153,17 @@ impl Readiness {
     ///
     /// Nothing is lost when the future is dropped while it waits: `op` has then either not run, or
     /// said `WouldBlock`.
-    pub(super) async fn op<R>(
+    pub(super) async fn op<I: AsIo, R>(
         &self,
         direction: Direction,
-        mut op: impl FnMut() -> io::Result<R>,
+        mut io: I,
+        mut op: impl FnMut(&mut I) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> io::Result<R> {
         loop {
             let attempt = poll_fn(|cx| {
                 let charge = ready!(poll_budget(cx));
-                let attempt = self.attempt(direction, &mut op, &short);
+                let attempt = self.attempt(direction, &mut || op(&mut io), &short);
                 if matches!(attempt, Attempt::Done(_)) {
                     charge.progress();
                 }
@@ -144,7 +172,7 @@ impl Readiness {
             if let Attempt::Done(done) = attempt.await {
                 return done;
             }
-            self.source.ready(direction).await?;
+            self.wait(direction, &io).await?;
         }
     }
 
@@ -167,20 +195,62 @@ impl Readiness {
         &self,
         direction: Direction,
         cx: &mut Context<'_>,
+        io: &impl AsIo,
     ) -> Poll<io::Result<()>> {
         let charge = ready!(poll_budget(cx));
-        ready!(self.source.poll_ready(direction, cx))?;
+        ready!(self.poll_wait(direction, cx, io))?;
         charge.progress();
         Poll::Ready(Ok(()))
     }
 
     /// Waits until the word says ready, beside any number of others.
-    pub(super) async fn ready(&self, direction: Direction) -> io::Result<Ready> {
+    pub(super) async fn ready(&self, direction: Direction, io: &impl AsIo) -> io::Result<Ready> {
         poll_fn(|cx| {
             ready!(poll_budget(cx)).progress();
             Poll::Ready(())
         })
         .await;
-        self.source.ready(direction).await
+        self.wait(direction, io).await
+    }
+}
+
+/// A wait in the list. A type of its own, since it is part of most tasks that have a socket, and an
+/// `async` block would be twice as large.
+#[must_use = "futures do nothing unless they are polled"]
+struct Wait<'a, I> {
+    ready: ReadyFuture<'a>,
+    io: &'a I,
+}
+
+impl<I: AsIo> Future for Wait<'_, I> {
+    type Output = io::Result<Ready>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        let polled = Pin::new(&mut self.ready).poll(cx);
+        if polled.is_pending() {
+            follow(self.ready.source(), self.io);
+        }
+        polled
+    }
+}
+
+/// A wait for `source` was begun on this thread. Moves the registration of `io` to the shard of this
+/// worker, if it has been waited for here often enough.
+#[inline]
+fn follow(source: &Source, io: &impl AsIo) {
+    let slot = context::current_slot();
+    if source.awaited_from(slot) {
+        if let Some(shard) = slot {
+            move_to(source, io, shard);
+        }
+    }
+}
+
+#[cold]
+fn move_to(source: &Source, io: &impl AsIo, shard: usize) {
+    // A worker of another runtime has a slot as well, which means nothing here. If the move fails the
+    // source stays where it was and works as before, and there is nobody who need know.
+    if context::is_of(source.driver()) && source.move_to(sys::borrow(io), shard).is_ok() {
+        context::attend(shard);
     }
 }

@@ -36,7 +36,7 @@ impl<T: AsIo> Registered<T> {
         Registered::with_driver(io, &driver, shard)
     }
 
-    /// Registers `io` on the shard of `other`: connections stay with their listener.
+    /// Registers `io` on the shard of `other`: connections join their listener.
     pub(crate) fn beside<U: AsIo>(io: T, other: &Registered<U>) -> io::Result<Registered<T>> {
         let source = other.readiness.source();
         Registered::with_driver(io, source.driver(), source.shard())
@@ -111,7 +111,7 @@ impl<T: AsIo> Registered<T> {
     ) -> Poll<io::Result<R>> {
         let io = self.get_ref();
         self.readiness
-            .poll_op(direction, cx, || op(io), never_short)
+            .poll_op(direction, cx, io, |io| op(io), never_short)
     }
 
     pub(crate) async fn op<R>(
@@ -120,7 +120,9 @@ impl<T: AsIo> Registered<T> {
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
         let io = self.get_ref();
-        self.readiness.op(direction, || op(io), never_short).await
+        self.readiness
+            .op(direction, io, |io| op(io), never_short)
+            .await
     }
 
     pub(crate) fn try_op<R>(
@@ -139,7 +141,7 @@ impl<T: AsIo> Registered<T> {
         mut op: impl FnMut(&mut T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let (readiness, io) = self.parts_mut();
-        readiness.poll_op(direction, cx, || op(io), never_short)
+        readiness.poll_op(direction, cx, io, |io| op(io), never_short)
     }
 
     pub(super) async fn op_mut<R>(
@@ -148,7 +150,7 @@ impl<T: AsIo> Registered<T> {
         mut op: impl FnMut(&mut T) -> io::Result<R>,
     ) -> io::Result<R> {
         let (readiness, io) = self.parts_mut();
-        readiness.op(direction, || op(io), never_short).await
+        readiness.op(direction, io, |io| op(io), never_short).await
     }
 
     // Plain reads and writes on a byte stream, asking for `len` bytes. One that comes back short
@@ -167,7 +169,7 @@ impl<T: AsIo> Registered<T> {
         }
         let io = self.get_ref();
         self.readiness
-            .poll_op(direction, cx, || op(io), |n| is_short(*n, len))
+            .poll_op(direction, cx, io, |io| op(io), |n| is_short(*n, len))
     }
 
     pub(crate) async fn transfer(
@@ -181,7 +183,7 @@ impl<T: AsIo> Registered<T> {
         }
         let io = self.get_ref();
         self.readiness
-            .op(direction, || op(io), |n| is_short(*n, len))
+            .op(direction, io, |io| op(io), |n| is_short(*n, len))
             .await
     }
 
@@ -204,11 +206,11 @@ impl<T: AsIo> Registered<T> {
         direction: Direction,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.readiness.poll_ready(direction, cx)
+        self.readiness.poll_ready(direction, cx, self.get_ref())
     }
 
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<Ready> {
-        self.readiness.ready(direction).await
+        self.readiness.ready(direction, self.get_ref()).await
     }
 
     /// Takes the readiness `seen` back: what it promised did not hold.
