@@ -144,6 +144,10 @@ impl Shared {
         let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
         let (handle, task) = create(new, future).publish(self.list(birth))?;
         self.monitor.wanted(self);
+        if let Some(worker) = cx.and_then(|cx| cx.worker) {
+            worker.push_new(task);
+            return Ok(handle);
+        }
         self.wake_task(cx, task);
         if cx.is_none() {
             // A foreign spawn may start a thread, unlike a foreign wake. The caller holds a counted

@@ -17,7 +17,8 @@
 //!
 //! # Where a task goes
 //!
-//! Woken or spawned by a running task: to the LIFO slot, whose old task moves to the queue. Woken
+//! Woken by a running task: to the LIFO slot, whose old task moves to the queue. Spawned by one: to
+//! the LIFO slot if it is empty, else to the queue. Woken by a task that ends: to the queue. Woken
 //! by the driver: to the queue, in the order of events. After a yield: to the end of the queue.
 //!
 //! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
@@ -346,7 +347,19 @@ impl Worker {
             || self.shared.slots.iter().enumerate().any(others)
     }
 
-    /// A task woken or spawned on this thread.
+    /// A task spawned on this thread: to the LIFO slot if that is empty. It displaces nothing, since
+    /// of a burst of new tasks none is more urgent than the one before, and filling an empty slot is
+    /// all the rest of the burst is spared.
+    #[inline]
+    pub(crate) fn push_new(&self, task: Runnable) {
+        if self.slot().lifo.is_full() || self.queueing.get().is_some() {
+            self.push_back(task, Order::Fresh);
+        } else if let Some(displaced) = self.slot().lifo.put(task) {
+            self.push_back(displaced, Order::Fresh);
+        }
+    }
+
+    /// A task woken on this thread.
     pub(crate) fn push(&self, task: Runnable) {
         if let Some(order) = self.queueing.get() {
             return self.push_back(task, order);
@@ -361,6 +374,7 @@ impl Worker {
     }
 
     /// To the queue.
+    #[inline]
     fn push_back(&self, task: Runnable, order: Order) {
         self.slot().queue.push(&self.queue, task, order);
         let pushes = self.pushes.get().wrapping_add(1);

@@ -272,12 +272,13 @@ impl<T> Drop for JoinHandle<T> {
         };
         // SAFETY: JOIN keeps the header alive until we give it up below.
         let header = unsafe { pointer.as_ref() };
-        // SAFETY: we are the join handle.
-        unsafe { unregister(header) };
-        if !taken && header.state.detach() {
-            return;
-        }
         if !taken {
+            // SAFETY: we are the join handle. (After the output was taken the cell is empty: a waker
+            // that was given was woken, and one that came too late was taken back.)
+            unsafe { unregister(header) };
+            if header.state.detach() {
+                return;
+            }
             // Ordering: Acquire in `outcome` pairs with the Release of `complete`; `detach` found
             // DONE but read it relaxed.
             let outcome = header.state.outcome();
