@@ -20,6 +20,7 @@ mod idle;
 mod input;
 mod late;
 mod lifetime;
+mod main_cancel;
 mod moves;
 mod nested;
 mod net;

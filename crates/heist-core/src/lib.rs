@@ -16,6 +16,7 @@
 //! | `guests`     | foreign threads that are inside for a moment                   |
 //! | `shared`     | what all threads share; where a task goes                      |
 //! | `pinned`     | work that stays on the thread of `run`                         |
+//! | `summons`    | what other threads tell `main`                                 |
 //! | `main_loop`  | that thread                                                    |
 //! | `monitor`    | notices workers that are stuck                                 |
 //! | `blocking`   | the pool for closures that block                               |
@@ -55,6 +56,7 @@ mod seam;
 mod shared;
 #[cfg(not(heist_loom))]
 mod slot;
+mod summons;
 mod sync;
 #[cfg(not(heist_loom))]
 mod task;
@@ -79,9 +81,9 @@ mod surface {
     pub use crate::hooks::{Hooks, Report};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
-        Entered, Handle, NotLocal, Runtime, YieldNow, attend, block_in_place, current_slot,
-        entered, source_shard, spawn, spawn_local, task_id, task_name, timer_shard, with_seam,
-        yield_now,
+        Entered, Handle, NotLocal, Runtime, YieldNow, attend, block_in_place, cancel_main,
+        current_slot, entered, source_shard, spawn, spawn_local, task_id, task_name, timer_shard,
+        with_seam, yield_now,
     };
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;

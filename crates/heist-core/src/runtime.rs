@@ -438,6 +438,17 @@ impl Future for YieldNow {
     }
 }
 
+/// Asks for the end of the main future that is being polled on this thread. True for the request
+/// that came first; false also where no main future of a run is being polled.
+pub fn cancel_main() -> bool {
+    context::with(|cx| match cx {
+        Some(cx) if matches!(cx.current.get(), Current::Main) => {
+            cx.local.is_some_and(|local| local.pinned.request_cancel())
+        }
+        _ => false,
+    })
+}
+
 /// The task that is being polled on this thread.
 pub fn task_id() -> Option<Id> {
     context::with(|cx| cx.and_then(Context::task_id))

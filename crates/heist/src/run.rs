@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::Runtime;
-use heist_core::Role;
+use heist_core::{Outcome, Role};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -61,8 +61,11 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 /// - [`RunError::Start`] if the runtime could not be made. The default configuration starts no
 ///   thread beforehand and opens no descriptor, so it gives no cause for this today.
 ///
-/// In both cases `main` is dropped in the call, as it was given: neither turned into its future nor
-/// polled.
+/// - [`RunError::Cancelled`] if `main` was cancelled: see
+///   [`AbortHandle::current`](crate::task::AbortHandle::current).
+///
+/// In the first two cases `main` is dropped in the call, as it was given: neither turned into its
+/// future nor polled.
 ///
 /// A thread that cannot be started later on is no error. The calling thread is a worker itself, so
 /// `main` and its tasks go on there.
@@ -76,7 +79,7 @@ pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
     check_nested("run")?;
     let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
     // The wrapper makes the future inside the runtime, and not here.
-    Ok(runtime.run_and_close(site, Entering::new(main)))
+    runtime.run_and_close(site, Entering::new(main))
 }
 
 /// Why a loop was not run.
@@ -110,6 +113,9 @@ pub enum RunError {
     Closed,
     /// The runtime could not be made, or has no thread and could start none.
     Start(io::Error),
+    /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
+    /// dropped before it was ready.
+    Cancelled,
 }
 
 impl fmt::Display for RunError {
@@ -123,6 +129,7 @@ impl fmt::Display for RunError {
             ),
             RunError::Closed => f.write_str("heist: the runtime is closed"),
             RunError::Start(error) => write!(f, "heist: the runtime could not be started: {error}"),
+            RunError::Cancelled => f.write_str("heist: the main future was cancelled"),
         }
     }
 }
@@ -184,8 +191,12 @@ pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
 }
 
 /// Lets a panic of `main` go on.
-pub(crate) fn unwrap_outcome<T>(outcome: heist_core::Outcome<T>) -> T {
-    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+pub(crate) fn finished<T>(outcome: Outcome<T>) -> Result<T, RunError> {
+    match outcome {
+        Outcome::Output(output) => Ok(output),
+        Outcome::Panicked(payload) => resume_unwind(payload),
+        Outcome::Cancelled => Err(RunError::Cancelled),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::{Entering, check_nested, unwrap_outcome};
+use crate::run::{Entering, check_nested, finished};
 use crate::{Builder, Handle, RunError, ShutdownReport};
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -132,6 +132,10 @@ impl Runtime {
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
     /// [`Runtime::close`]. `main` is dropped in the call, neither turned into its future nor polled.
     ///
+    /// [`RunError::Cancelled`] if `main` was cancelled: see
+    /// [`AbortHandle::current`](crate::task::AbortHandle::current). Send tasks go on, and the runtime
+    /// can be run again.
+    ///
     /// A thread that cannot be started is no error: the calling thread works itself, with
     /// [`MainThread::Dedicated`](crate::MainThread::Dedicated) too if there is no other.
     ///
@@ -146,8 +150,7 @@ impl Runtime {
             return Err(RunError::Closed);
         }
         // The wrapper makes the future inside the runtime, and not here.
-        let outcome = self.core.run(site, Entering::new(main));
-        Ok(unwrap_outcome(outcome))
+        finished(self.core.run(site, Entering::new(main)))
     }
 
     /// Runs `main`, then ends the loop on this thread, whatever `main` does.
@@ -155,9 +158,9 @@ impl Runtime {
         self,
         site: &'static Location<'static>,
         main: M,
-    ) -> M::Output {
+    ) -> Result<M::Output, RunError> {
         let (outcome, _report) = self.core.run_and_close(site, main);
-        unwrap_outcome(outcome)
+        finished(outcome)
     }
 
     /// A handle for other threads.

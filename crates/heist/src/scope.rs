@@ -19,7 +19,7 @@
 //! 5. `'scope` and `'env` are invariant (`PhantomData` below), so that neither can be shrunk or
 //!    grown to fit a future that borrows less long than they say.
 
-use crate::run::{check_nested, unwrap_outcome};
+use crate::run::check_nested;
 use crate::{Handle, JoinError, JoinHandle, Runtime};
 use heist_core::Spawn;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -39,7 +39,9 @@ use std::task::{Context, Poll, Waker};
 /// Like [`run`](crate::run()) it blocks, and like `run` it is not called inside a running runtime.
 ///
 /// If the body or a task of the scope panics, everything else is cancelled; when all of it is gone,
-/// the panic goes on.
+/// the panic goes on. If the body is cancelled (see
+/// [`AbortHandle::current`](crate::task::AbortHandle::current)), so are the tasks, and when all of it
+/// is gone, `scope` panics.
 ///
 /// ```
 /// let words = vec!["to", "steal", "or", "to", "wait"];
@@ -68,7 +70,8 @@ use std::task::{Context, Poll, Waker};
 ///
 /// # Panics
 ///
-/// Inside a running runtime, with the message of [`RunError::Nested`](crate::RunError::Nested).
+/// Inside a running runtime, with the message of [`RunError::Nested`](crate::RunError::Nested); when
+/// its body was cancelled, with that of [`RunError::Cancelled`](crate::RunError::Cancelled).
 #[track_caller]
 pub fn scope<'env, F, T>(body: F) -> T
 where
@@ -100,7 +103,12 @@ where
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main)));
     mem::forget(guard);
     // The runtime has ended, whether or not a panic of the body or of a task goes on now.
-    unwrap_outcome(ended.and_then(|outcome| outcome))
+    match ended {
+        Ok(Ok(Ok(output))) => output,
+        Ok(Ok(Err(payload))) | Err(payload) => resume_unwind(payload),
+        // The body was cancelled, and with it the tasks.
+        Ok(Err(error)) => panic!("{error}"),
+    }
 }
 
 /// Ends the process if the code it guards unwinds: see 2 of the lifetime argument.
