@@ -56,6 +56,7 @@ mod builder;
 mod compat;
 mod context;
 mod handle;
+mod interrupt;
 pub mod io;
 pub mod net;
 mod run;

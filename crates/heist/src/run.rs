@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::Runtime;
+use crate::interrupt::give_up;
 use heist_core::{Outcome, Role};
 use pin_project_lite::pin_project;
 use std::fmt;
@@ -40,7 +41,7 @@ use std::task::{Context, Poll};
 pub fn run<M: IntoFuture>(main: M) -> M::Output {
     match try_run(main) {
         Ok(output) => output,
-        Err(error) => panic!("{error}"),
+        Err(error) => give_up(&error),
     }
 }
 
@@ -113,6 +114,9 @@ pub enum RunError {
     Closed,
     /// The runtime could not be made, or has no thread and could start none.
     Start(io::Error),
+    /// `main` was asked to end by Ctrl-C, and was dropped before it was ready: see
+    /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
+    Interrupted,
     /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
     /// dropped before it was ready.
     Cancelled,
@@ -129,6 +133,7 @@ impl fmt::Display for RunError {
             ),
             RunError::Closed => f.write_str("heist: the runtime is closed"),
             RunError::Start(error) => write!(f, "heist: the runtime could not be started: {error}"),
+            RunError::Interrupted => f.write_str("heist: the main future was ended by Ctrl-C"),
             RunError::Cancelled => f.write_str("heist: the main future was cancelled"),
         }
     }

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::{Entering, check_nested, finished};
+use crate::interrupt::{Interrupt, give_up, is_deadly};
+use crate::run::{Entering, check_nested};
 use crate::{Builder, Handle, RunError, ShutdownReport};
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -53,6 +54,7 @@ use std::panic::Location;
 #[derive(Debug)]
 pub struct Runtime {
     core: heist_core::Runtime,
+    cancel_on_ctrl_c: bool,
 }
 
 const _: fn() = || {
@@ -88,8 +90,11 @@ impl Runtime {
         Builder::new()
     }
 
-    pub(crate) fn from_core(core: heist_core::Runtime) -> Runtime {
-        Runtime { core }
+    pub(crate) fn from_core(core: heist_core::Runtime, cancel_on_ctrl_c: bool) -> Runtime {
+        Runtime {
+            core,
+            cancel_on_ctrl_c,
+        }
     }
 
     /// Runs `main` to its end on this thread.
@@ -110,11 +115,23 @@ impl Runtime {
     ///
     /// With the message of [`RunError`] where [`Runtime::try_run`] would answer it. A panic of
     /// `main` goes on after its run has ended; the runtime can be run again.
+    ///
+    /// # Ctrl-C
+    ///
+    /// Where `try_run` would answer [`RunError::Interrupted`], `run` ends the runtime as
+    /// [`close`](Runtime::close) does, and then the process, by `SIGINT`: see
+    /// [`Builder::cancel_on_ctrl_c`].
     #[track_caller]
     pub fn run<M: IntoFuture>(&mut self, main: M) -> M::Output {
         match self.try_run(main) {
             Ok(output) => output,
-            Err(error) => panic!("{error}"),
+            Err(error) => {
+                if is_deadly(&error) {
+                    // What follows ends the process, and no destructor would end the loop.
+                    self.close();
+                }
+                give_up(&error)
+            }
         }
     }
 
@@ -132,8 +149,9 @@ impl Runtime {
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
     /// [`Runtime::close`]. `main` is dropped in the call, neither turned into its future nor polled.
     ///
-    /// [`RunError::Cancelled`] if `main` was cancelled: see
-    /// [`AbortHandle::current`](crate::task::AbortHandle::current). Send tasks go on, and the runtime
+    /// [`RunError::Interrupted`] if Ctrl-C ended `main`: see [`Builder::cancel_on_ctrl_c`].
+    /// [`RunError::Cancelled`] if something else did: see
+    /// [`AbortHandle::current`](crate::task::AbortHandle::current). In both cases Send tasks go on, and the runtime
     /// can be run again.
     ///
     /// A thread that cannot be started is no error: the calling thread works itself, with
@@ -150,7 +168,10 @@ impl Runtime {
             return Err(RunError::Closed);
         }
         // The wrapper makes the future inside the runtime, and not here.
-        finished(self.core.run(site, Entering::new(main)))
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let main = interrupt.around(Entering::new(main));
+        let outcome = self.core.run(site, main);
+        interrupt.finished(outcome)
     }
 
     /// Runs `main`, then ends the loop on this thread, whatever `main` does.
@@ -159,8 +180,9 @@ impl Runtime {
         site: &'static Location<'static>,
         main: M,
     ) -> Result<M::Output, RunError> {
-        let (outcome, _report) = self.core.run_and_close(site, main);
-        finished(outcome)
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let (outcome, _report) = self.core.run_and_close(site, interrupt.around(main));
+        interrupt.finished(outcome)
     }
 
     /// A handle for other threads.
