@@ -146,6 +146,12 @@ impl Closing {
         self.phase.load(Ordering::Acquire) == OVER
     }
 
+    /// Makes this thread's loop look why; in a signal handler too. For the child of a fork.
+    pub(crate) fn ask_for_a_look(&self) {
+        // Ordering: Relaxed, this thread alone is there.
+        self.requested.store(true, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {
         // Ordering: Relaxed, a hint; `close` decides.
@@ -268,15 +274,22 @@ pub(crate) fn close_later(
     }
 }
 
-/// One of the runtime's own threads does what `close_later` asked for.
-pub(crate) fn close_as_asked(cx: &Context<'_>) {
+/// One of the runtime's own threads does what it was asked for: usually by `close_later`. False if
+/// that is to end without touching the runtime any more, in the child of a fork.
+#[must_use]
+pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
+    if cx.shared.is_forked() {
+        return false;
+    }
     if cx.shared.closing.requested.swap(false, Ordering::Acquire) {
         // `None` if the dropper's own thread has begun meanwhile.
         let _ = close_here(cx);
     }
+    true
 }
 
-/// The steps. The thread's context is `cx`. `None` if somebody else has begun them.
+/// The steps. The thread's context is `cx`. `None` if somebody else has begun them, or in the child
+/// of a destructor that has forked.
 pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     let shared = cx.shared;
     let closing = &shared.closing;
@@ -302,6 +315,9 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     }
     shared.notify(MayStart::No);
     report.abandoned = wait_for_tasks(cx, began);
+    if shared.is_forked() {
+        return None;
+    }
     if !report.abandoned.is_empty() && any_queued(shared) {
         // A foreign thread has queued a task and is on its way to the injector. The task's header
         // points here without a count, so this is never freed. (A task inside its poll needs no
@@ -367,6 +383,9 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
             Some(worker) => worker.step(cx),
             None => run_anything(cx),
         };
+        if shared.is_forked() {
+            return Vec::new();
+        }
         if step == Step::Ran {
             continue;
         }

@@ -41,6 +41,9 @@ pub enum Outcome<T> {
     Panicked(Box<dyn Any + Send>),
     /// Somebody asked for its end ([`AbortHandle`](crate::AbortHandle), [`cancel_main`](crate::cancel_main)).
     Cancelled,
+    /// This is the child of a fork that `main` or a task on its thread has made, and the runtime is
+    /// the parent's. `main` was not ready, and was dropped.
+    Forked,
 }
 
 impl MainLoop {
@@ -99,7 +102,7 @@ impl MainLoop {
                 }
                 Outcome::Panicked(payload)
             }
-            (Outcome::Cancelled, Err(payload)) => Outcome::Panicked(payload),
+            (Outcome::Cancelled | Outcome::Forked, Err(payload)) => Outcome::Panicked(payload),
             (Outcome::Panicked(first), Err(second)) => {
                 drop_payload(second);
                 self.shared.config.hooks.report(&Report::MainDropPanicked);
@@ -142,6 +145,10 @@ impl MainLoop {
                             Err(payload) => return Some(Outcome::Panicked(payload)),
                         }
                     }
+                    // In the child of a fork no other task may run.
+                    if self.shared.closing.is_requested() && self.shared.is_forked() {
+                        return Some(Outcome::Forked);
+                    }
                 }
                 if let Some(task) = self.local.next() {
                     self.run_local(cx, task);
@@ -150,6 +157,8 @@ impl MainLoop {
                 self.local.looked();
             }
             let step = match &self.worker {
+                // As after a poll of `main`.
+                _ if ran && self.shared.closing.is_requested() => Step::Ran,
                 Some(worker) => worker.step(cx),
                 None => Step::WouldPark(NEVER),
             };
@@ -161,8 +170,8 @@ impl MainLoop {
                 Step::WouldPark(_) if ran => {}
                 Step::WouldPark(deadline) => self.park(cx, deadline),
             }
-            if self.shared.closing.is_requested() {
-                crate::closing::close_as_asked(cx);
+            if self.shared.closing.is_requested() && !crate::closing::close_as_asked(cx) {
+                return Some(Outcome::Forked);
             }
         }
     }
@@ -243,6 +252,9 @@ impl MainLoop {
         self.enter(|main, cx| {
             tasks.close(|task| main.local.queue.borrow_mut().push_back(task));
             while tasks.len() > 0 {
+                if main.shared.is_forked() {
+                    return;
+                }
                 match main.local.next() {
                     Some(task) => main.run_local(cx, task),
                     // A guest is about to deliver one.
@@ -250,20 +262,33 @@ impl MainLoop {
                 }
             }
         });
-        self.local.pinned.close();
+        if !self.shared.is_forked() {
+            self.local.pinned.close();
+        }
     }
 
     /// The end of one run of a runtime that goes on.
     pub(crate) fn finish(mut self) {
         self.end_local();
+        if self.shared.is_forked() {
+            // The parent's. Leaked with the local tasks that are left.
+            return std::mem::forget(self);
+        }
         self.leave_slot();
     }
 
     /// The end of one run and of its runtime.
     pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
         self.end_local();
-        let report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
-        self.leave_slot();
+        let mut report = ShutdownReport::default();
+        if !self.shared.is_forked() {
+            report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
+        }
+        if self.shared.is_forked() {
+            std::mem::forget(self);
+        } else {
+            self.leave_slot();
+        }
         report
     }
 }
@@ -271,7 +296,7 @@ impl MainLoop {
 impl Drop for MainLoop {
     fn drop(&mut self) {
         // Only if something above panicked, which would be a bug of ours: the slot must not be lost.
-        if let Some(worker) = self.worker.take() {
+        if let Some(worker) = self.worker.take().filter(|_| !self.shared.is_forked()) {
             self.shared.closing.set_main(None);
             worker.vacate();
             self.shared.notify(MayStart::Yes);

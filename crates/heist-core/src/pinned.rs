@@ -167,7 +167,7 @@ impl Pinned {
             Some(cx) if cx.is_pinned(self) => cx.local.inspect(|local| local.wake_main()).is_some(),
             _ => false,
         });
-        if own {
+        if own || self.shared.is_forked() {
             return;
         }
         // A waker holds an `Arc`, so the memory is there; the guest count keeps what the unpark
@@ -189,6 +189,10 @@ impl Pinned {
                 self.call_attention();
                 return;
             }
+        }
+        if self.shared.is_forked() {
+            // Nobody would run it, and the inbox may be locked for ever.
+            return;
         }
         let _guest = self.guests.enter_held();
         self.inbox.lock().push(task);

@@ -536,6 +536,7 @@ impl Builder {
             std::env::var_os("HEIST_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
         });
         self.config.check()?;
+        crate::fork::watch();
         let seam = Arc::new(Real::new(self.config.workers + self.config.spare_workers));
         let core = heist_core::Runtime::new(self.config, seam, site)?;
         Ok(Runtime::from_core(core, self.cancel_on_ctrl_c))

@@ -4,7 +4,7 @@
 
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
-use heist_core::{NotLocal, Spawn};
+use heist_core::{NotEntered, NotLocal, Spawn};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::Location;
@@ -58,14 +58,16 @@ impl Handle {
         Handle::try_current().unwrap_or_else(|| no_runtime("Handle::current"))
     }
 
-    /// The runtime of this thread, if there is one.
+    /// The runtime of this thread, if there is one. In the child of a `fork` the runtime of its parent
+    /// is none.
     ///
     /// ```
     /// assert!(heist::Handle::try_current().is_none());
     /// heist::run(async { assert!(heist::Handle::try_current().is_some()) });
     /// ```
     pub fn try_current() -> Option<Handle> {
-        heist_core::Handle::try_current().map(Handle::from_core)
+        let core = heist_core::Handle::try_current().filter(|core| !core.is_forked());
+        core.map(Handle::from_core)
     }
 
     /// Spawns a task on the runtime, from any thread, before, between and during its runs.
@@ -116,6 +118,8 @@ impl Handle {
     ///
     /// - The runtime has ended, or is ending.
     /// - It has no thread and can start none; the error's `source()` is that of the thread.
+    ///
+    /// In the child of a `fork` there is a third: the runtime belongs to the parent.
     #[track_caller]
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
@@ -189,8 +193,10 @@ impl Handle {
     /// - [`RunError::Nested`] inside a running runtime.
     /// - [`RunError::Closed`] if the runtime has ended, or is ending.
     /// - [`RunError::Start`] if the runtime has no thread and can start none.
+    /// - [`RunError::Forked`] if the runtime belongs to the parent of this process.
     ///
-    /// In each case the future is dropped in the call and has not been polled.
+    /// In each case the future is dropped in the call and has not been polled, unless it is the
+    /// future itself that has forked: then `Forked` comes in the child when it is pending there.
     ///
     /// `Closed` is what this call finds when it begins. If the end of the runtime begins later, the
     /// future is polled to its own end nevertheless: what it spawns is refused, and the sockets and
@@ -203,16 +209,22 @@ impl Handle {
     pub fn try_block_on<M: IntoFuture>(&self, future: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
         check_nested("Handle::block_on")?;
+        if self.core.is_forked() {
+            return Err(RunError::Forked);
+        }
         if self.is_closed() {
             return Err(RunError::Closed);
         }
         self.core
             // The wrapper makes the future inside the runtime, and not here.
             .block_on(site, Entering::new(future))
-            .map_err(RunError::Start)
+            .map_err(|error| match error {
+                NotEntered::NoThread(error) => RunError::Start(error),
+                NotEntered::Forked => RunError::Forked,
+            })
     }
 
-    /// Whether the runtime has ended, or is ending.
+    /// Whether the runtime has ended, or is ending. For a child of its process it has.
     ///
     /// ```
     /// let mut runtime = heist::Runtime::new()?;
@@ -223,7 +235,7 @@ impl Handle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.core.is_closed()
+        self.core.is_closed() || self.core.is_forked()
     }
 
     #[cfg_attr(

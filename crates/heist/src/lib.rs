@@ -55,6 +55,7 @@
 mod builder;
 mod compat;
 mod context;
+mod fork;
 mod handle;
 mod interrupt;
 pub mod io;

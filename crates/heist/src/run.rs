@@ -62,10 +62,13 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 /// - [`RunError::Start`] if the runtime could not be made. The default configuration starts no
 ///   thread beforehand and opens no descriptor, so it gives no cause for this today.
 ///
+/// - [`RunError::Forked`] in the child of a `fork` that was called inside a running runtime, as long
+///   as the thread is inside of the copy. From the outer call it comes out when `main` is not ready
+///   at its next suspension point in the child. The parent is not affected.
 /// - [`RunError::Cancelled`] if `main` was cancelled: see
 ///   [`AbortHandle::current`](crate::task::AbortHandle::current).
 ///
-/// In the first two cases `main` is dropped in the call, as it was given: neither turned into its
+/// In the first two cases, and inside a copy, `main` is dropped in the call, as it was given: neither turned into its
 /// future nor polled.
 ///
 /// A thread that cannot be started later on is no error. The calling thread is a worker itself, so
@@ -114,6 +117,9 @@ pub enum RunError {
     Closed,
     /// The runtime could not be made, or has no thread and could start none.
     Start(io::Error),
+    /// The runtime belongs to the parent of this process, which `fork` has copied. In the child, a
+    /// new thread, or this one once it has left the copied call, can run a loop of its own.
+    Forked,
     /// `main` was asked to end by Ctrl-C, and was dropped before it was ready: see
     /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
     Interrupted,
@@ -133,6 +139,10 @@ impl fmt::Display for RunError {
             ),
             RunError::Closed => f.write_str("heist: the runtime is closed"),
             RunError::Start(error) => write!(f, "heist: the runtime could not be started: {error}"),
+            RunError::Forked => f.write_str(
+                "heist: the runtime belongs to the parent of this forked process; run one of your \
+                 own, outside of the call that was copied",
+            ),
             RunError::Interrupted => f.write_str("heist: the main future was ended by Ctrl-C"),
             RunError::Cancelled => f.write_str("heist: the main future was cancelled"),
         }
@@ -183,10 +193,12 @@ impl<M: IntoFuture> Future for Entering<M> {
     }
 }
 
-/// Refuses to enter a runtime where one is running. A blocking closure may: its thread runs no
+/// Refuses to enter a runtime where one is running, or was when this process was forked. A blocking closure may: its thread runs no
 /// tasks, so nothing waits for it.
 pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
+    crate::fork::notice();
     match heist_core::entered() {
+        Some(outer) if outer.role != Role::Blocking && outer.is_forked => Err(RunError::Forked),
         Some(outer) if outer.role != Role::Blocking => Err(RunError::Nested {
             call,
             entered_at: outer.site,
@@ -201,6 +213,7 @@ pub(crate) fn finished<T>(outcome: Outcome<T>) -> Result<T, RunError> {
         Outcome::Output(output) => Ok(output),
         Outcome::Panicked(payload) => resume_unwind(payload),
         Outcome::Cancelled => Err(RunError::Cancelled),
+        Outcome::Forked => Err(RunError::Forked),
     }
 }
 

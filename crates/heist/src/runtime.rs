@@ -147,7 +147,7 @@ impl Runtime {
     /// # Errors
     ///
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
-    /// [`Runtime::close`]. `main` is dropped in the call, neither turned into its future nor polled.
+    /// [`Runtime::close`], [`RunError::Forked`] in a child of the process that made it. `main` is dropped in the call, neither turned into its future nor polled.
     ///
     /// [`RunError::Interrupted`] if Ctrl-C ended `main`: see [`Builder::cancel_on_ctrl_c`].
     /// [`RunError::Cancelled`] if something else did: see
@@ -164,6 +164,9 @@ impl Runtime {
     pub fn try_run<M: IntoFuture>(&mut self, main: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
         check_nested("Runtime::run")?;
+        if self.core.is_forked() {
+            return Err(RunError::Forked);
+        }
         if self.core.is_closed() {
             return Err(RunError::Closed);
         }
@@ -202,6 +205,9 @@ impl Runtime {
     /// waits for blocking closures, joins every thread, closes every file descriptor.
     ///
     /// Once there is a report, calling it again gives the same one.
+    ///
+    /// In a child of the process that made the runtime it does nothing, and the report is empty: the
+    /// parent's loop goes on. The same is true of the drop.
     ///
     /// In async code it must not wait. There it returns at once with an empty report, and one of
     /// the runtime's own threads ends the loop; if the runtime has no thread and can start none, it

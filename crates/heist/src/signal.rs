@@ -217,8 +217,9 @@ mod sys {
     use crate::io::Registered;
     use heist_io::Direction;
     use libc::c_int;
-    use parking_lot::Mutex;
+    use std::cell::UnsafeCell;
     use std::io::{self, Read, Write};
+    use std::ops::{Deref, DerefMut};
     use std::os::fd::{AsRawFd, RawFd};
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -235,10 +236,81 @@ mod sys {
 
     /// Who sits where. Locked for the length of a few system calls, by those who make and drop
     /// listeners, never by the handler.
-    static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-        taken: [false; SEATS],
-        previous: None,
-    });
+    static REGISTRY: Lock = Lock {
+        holder: AtomicI32::new(0),
+        registry: UnsafeCell::new(Registry::NEW),
+    };
+
+    /// A lock that knows which process holds it: a child may be forked while a thread of its parent
+    /// does, which is not there to give it back. The child takes it over.
+    struct Lock {
+        /// The process of the thread that holds it; 0 for nobody.
+        holder: AtomicI32,
+        registry: UnsafeCell<Registry>,
+    }
+
+    // SAFETY: the registry is reached through a `Locked` alone. Without that, threads A and B could
+    // both take the last free seat.
+    unsafe impl Sync for Lock {}
+
+    /// The right to the registry.
+    struct Locked(&'static Lock);
+
+    impl Lock {
+        fn lock(&'static self) -> Locked {
+            let process = process_id();
+            loop {
+                // Ordering: Relaxed. A first guess; the exchange below has the say.
+                let holder = self.holder.load(Ordering::Relaxed);
+                // Ordering: Acquire. Pairs with the Release in `Locked::drop`; makes the registry as
+                // it was left visible here. On failure nothing is read, so Relaxed.
+                let taken = holder != process
+                    && self
+                        .holder
+                        .compare_exchange_weak(
+                            holder,
+                            process,
+                            Ordering::Acquire,
+                            Ordering::Relaxed,
+                        )
+                        .is_ok();
+                if taken {
+                    let mut locked = Locked(self);
+                    if holder != 0 {
+                        // A change may have been half done.
+                        *locked = Registry::NEW;
+                    }
+                    return locked;
+                }
+                // Liveness: it is held for the length of a few system calls.
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Deref for Locked {
+        type Target = Registry;
+        fn deref(&self) -> &Registry {
+            // SAFETY: one thread of this process at a time gets from 0, or from another process's
+            // number, to its own, and it alone puts 0 back, when its `Locked` is gone. Threads of
+            // other processes have other memory.
+            unsafe { &*self.0.registry.get() }
+        }
+    }
+
+    impl DerefMut for Locked {
+        fn deref_mut(&mut self) -> &mut Registry {
+            // SAFETY: as for `deref`, and `self` is borrowed mutably.
+            unsafe { &mut *self.0.registry.get() }
+        }
+    }
+
+    impl Drop for Locked {
+        fn drop(&mut self) {
+            // Ordering: Release. Pairs with the Acquire in `lock`.
+            self.0.holder.store(0, Ordering::Release);
+        }
+    }
 
     /// How many seats are taken. Written under the registry's lock, read by the handler.
     static LISTENERS: AtomicUsize = AtomicUsize::new(0);
@@ -324,7 +396,8 @@ mod sys {
     /// Ends the process by `SIGINT`, as its parent expects after a Ctrl-C. Waits until the other
     /// runs that the same Ctrl-C has cancelled are over too.
     pub(crate) fn die() -> ! {
-        while ALL.iter().any(Seat::is_pressed) {
+        // Ordering: Relaxed. Seats of a parent are no business of ours.
+        while PROCESS.load(Ordering::Relaxed) == process_id() && ALL.iter().any(Seat::is_pressed) {
             // Nobody tells: this is the last thing that the process does, and the other one is
             // about to end as well. A second Ctrl-C ends all of it.
             thread::sleep(Duration::from_millis(1));
@@ -562,6 +635,11 @@ mod sys {
     }
 
     impl Registry {
+        const NEW: Registry = Registry {
+            taken: [false; SEATS],
+            previous: None,
+        };
+
         /// Makes the seats those of this process, if they are a parent's. Answers its id.
         fn adopt(&mut self) -> i32 {
             let process = process_id();

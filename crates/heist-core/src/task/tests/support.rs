@@ -129,7 +129,7 @@ impl<T> Outcome<T> {
         match self {
             Outcome::Output(output) => output,
             Outcome::Panicked(payload) => resume_unwind(payload),
-            Outcome::Cancelled => panic!("{what}, and it was cancelled"),
+            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
         }
     }
 
@@ -139,7 +139,7 @@ impl<T> Outcome<T> {
         match self {
             Outcome::Panicked(payload) => payload,
             Outcome::Output(_) => panic!("{what}, and it was ready"),
-            Outcome::Cancelled => panic!("{what}, and it was cancelled"),
+            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
         }
     }
 }
