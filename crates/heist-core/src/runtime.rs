@@ -8,8 +8,10 @@ use crate::context::{self, Context, Current, Role};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
-use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, create, is_of};
-use std::fmt;
+use crate::task::{
+    Birth, Fresh, Id, JoinError, JoinHandle, Kind, Label, New, create, create_fallible, is_of,
+};
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
 use std::panic::Location;
@@ -232,6 +234,19 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.try_spawn_made(spawn, future, create)
+    }
+
+    fn try_spawn_made<F>(
+        &self,
+        spawn: Spawn,
+        future: F,
+        make: impl FnOnce(New, F) -> Fresh<F>,
+    ) -> Result<JoinHandle<F::Output>, (F, JoinError)>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let shared = &self.shared;
         if shared.is_forked() {
             return Err((future, JoinError::forked(&unborn(spawn))));
@@ -241,7 +256,7 @@ impl Handle {
                 return Err((future, JoinError::no_thread(&unborn(spawn), error)));
             }
         }
-        let spawned = context::with(|cx| shared.spawn(cx, spawn, future));
+        let spawned = context::with(|cx| shared.spawn(cx, spawn, future, make));
         spawned.map_err(|(future, label)| (future, JoinError::closed(&label)))
     }
 
@@ -253,6 +268,20 @@ impl Handle {
         F::Output: Send + 'static,
     {
         self.try_spawn(spawn, future)
+            .unwrap_or_else(|(future, error)| {
+                drop(future);
+                JoinHandle::refused(error.label(), error)
+            })
+    }
+
+    /// Spawns a Send task whose `Err` is reported if nobody takes it. Otherwise like `spawn`.
+    pub fn spawn_fallible<F, T, E>(&self, spawn: Spawn, future: F) -> JoinHandle<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Debug + Send + 'static,
+    {
+        self.try_spawn_made(spawn, future, create_fallible)
             .unwrap_or_else(|(future, error)| {
                 drop(future);
                 JoinHandle::refused(error.label(), error)
@@ -386,21 +415,45 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    spawn_made(spawn, future, create)
+}
+
+/// The same, for a task whose `Err` is reported if nobody takes it.
+///
+/// # Errors
+///
+/// The future, if this thread is inside no runtime.
+pub fn spawn_fallible<F, T, E>(spawn: Spawn, future: F) -> Result<JoinHandle<Result<T, E>>, F>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Debug + Send + 'static,
+{
+    spawn_made(spawn, future, create_fallible)
+}
+
+fn spawn_made<F>(
+    spawn: Spawn,
+    future: F,
+    make: impl FnOnce(New, F) -> Fresh<F>,
+) -> Result<JoinHandle<F::Output>, F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
     context::with(|cx| match cx {
         None => Err(future),
         Some(cx) if cx.shared.is_forked() => {
             drop(future);
             Ok(refused_forked(spawn))
         }
-        Some(cx) => {
-            Ok(cx
-                .shared
-                .spawn(Some(cx), spawn, future)
-                .unwrap_or_else(|(future, label)| {
-                    drop(future);
-                    JoinHandle::refused(label.clone(), JoinError::closed(&label))
-                }))
-        }
+        Some(cx) => Ok(cx
+            .shared
+            .spawn(Some(cx), spawn, future, make)
+            .unwrap_or_else(|(future, label)| {
+                drop(future);
+                JoinHandle::refused(label.clone(), JoinError::closed(&label))
+            })),
     })
 }
 

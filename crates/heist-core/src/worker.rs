@@ -658,8 +658,8 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
         None => running.complete(kept),
     };
     for error in unseen.iter().chain(late.iter()) {
-        cx.shared.closing.count_panicked(error);
-        cx.shared.config.hooks.report(&Report::Panicked(error));
+        cx.shared.closing.count_unseen(error);
+        cx.shared.config.hooks.report(&Report::unseen(error));
     }
 }
 

@@ -131,6 +131,28 @@ impl Handle {
             .map_err(|(future, error)| SpawnError { future, error })
     }
 
+    /// Spawns a task whose `Err` is reported if nobody takes it; see [`spawn_fallible`].
+    ///
+    /// Where the runtime does not take the task, as with [`Handle::spawn`].
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let task = handle.spawn_fallible(async { "7".parse::<u32>() });
+    /// assert_eq!(handle.block_on(task).unwrap(), Ok(7));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_fallible<F, T, E>(&self, future: F) -> JoinHandle<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        self.core
+            .spawn_fallible(Spawn::at(Location::caller()), future)
+    }
+
     /// Runs a closure on the runtime's blocking pool, from any thread; see [`spawn_blocking`].
     ///
     /// If the runtime is closed, the closure is dropped in the call and the handle resolves to a
@@ -336,6 +358,71 @@ where
         Err(future) => {
             drop(future);
             no_runtime("spawn")
+        }
+    }
+}
+
+/// Spawns a task whose `Err` is reported if nobody takes it.
+///
+/// Otherwise it is [`spawn`]: the handle gives a `Result<Result<T, E>, JoinError>`. Whoever awaits it
+/// has the error, and nothing is reported. If the handle is dropped, before the task has ended or
+/// after, an `Err` is reported once, as [`Report::Failed`](crate::Report::Failed): with what the task
+/// is called and what `Debug` shows of the error, as a `main` that returns an error is. An `Ok` is
+/// dropped, and so is a task that is cancelled.
+///
+/// The report goes to [`Builder::on_error`](crate::Builder::on_error), or to standard error where
+/// there is no handler, or where the handle of an ended task is dropped on a thread outside of the
+/// runtime.
+///
+/// ```
+/// use heist::Report;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let mut runtime = heist::Runtime::builder()
+///     .on_error(move |report| {
+///         if let Report::Failed { error, .. } = report {
+///             let _ = tell.send(error.to_string());
+///         }
+///     })
+///     .build()?;
+/// runtime.run(async {
+///     // Nobody waits for this one.
+///     drop(heist::spawn_fallible(async { Err::<(), _>("no route to host") }));
+///     // This one's error is seen.
+///     let task = heist::spawn_fallible(async { Err::<(), _>("refused") });
+///     assert_eq!(task.await.unwrap(), Err("refused"));
+/// });
+/// drop(runtime);
+/// assert_eq!(told.iter().collect::<Vec<_>>(), ["\"no route to host\""]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Where there is no runtime, as `spawn` does.
+#[track_caller]
+pub fn spawn_fallible<F, T, E>(future: F) -> JoinHandle<Result<T, E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: fmt::Debug + Send + 'static,
+{
+    spawn_fallible_at(Spawn::at(Location::caller()), future)
+}
+
+#[track_caller]
+pub(crate) fn spawn_fallible_at<F, T, E>(spawn: Spawn, future: F) -> JoinHandle<Result<T, E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: fmt::Debug + Send + 'static,
+{
+    match heist_core::spawn_fallible(spawn, future) {
+        Ok(handle) => handle,
+        Err(future) => {
+            drop(future);
+            no_runtime("spawn_fallible")
         }
     }
 }

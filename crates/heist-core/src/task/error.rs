@@ -29,6 +29,8 @@ enum Kind {
     Forked,
     NoThread(io::Error),
     Abandoned,
+    /// The task gave an `Err`, of this text, that nobody took. Only ever seen by the error handler.
+    Failed(Box<str>),
 }
 
 impl JoinError {
@@ -66,6 +68,18 @@ impl JoinError {
 
     pub(crate) fn no_thread(task: &Label, error: io::Error) -> JoinError {
         JoinError::new(task, Kind::NoThread(error))
+    }
+
+    pub(crate) fn failed(task: &Label, text: String) -> JoinError {
+        JoinError::new(task, Kind::Failed(text.into()))
+    }
+
+    /// The text of an `Err` that nobody took.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::Failed(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(crate) fn abandoned(task: &Label) -> JoinError {
@@ -132,6 +146,7 @@ impl JoinError {
             Kind::Forked => "the runtime belongs to the parent of this process",
             Kind::NoThread(_) => "no thread could be started",
             Kind::Abandoned => "abandoned by the end of the runtime",
+            Kind::Failed(text) => text,
         }
     }
 
@@ -191,6 +206,7 @@ impl fmt::Display for JoinError {
                     " was not started: the runtime has no thread and could start none: {error}"
                 )
             }
+            Kind::Failed(text) => write!(f, " failed: {text}"),
             Kind::Abandoned => f.write_str(
                 " was abandoned: the runtime ended and the task did not come back from its poll",
             ),

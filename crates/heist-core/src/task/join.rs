@@ -435,12 +435,13 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// Tells the task's runtime of a panic nobody has seen, if this thread is inside of it; otherwise
+/// Tells the task's runtime of a panic, or an error, that nobody has seen, if this thread is inside of it; otherwise
 /// the runtime may be gone, and standard error is told.
 fn report_unseen(header: &Header, error: &JoinError) {
+    let report = Report::unseen(error);
     context::with(|cx| match cx {
-        Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&Report::Panicked(error)),
-        _ => report_to_stderr(&Report::Panicked(error)),
+        Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&report),
+        _ => report_to_stderr(&report),
     });
 }
 
