@@ -38,7 +38,7 @@
 //!   4 close   Seat::close  the listener; returns once the last writer has left
 //! ```
 //!
-//! A seat of a run has a *purpose* that changes once, from [`RUN`] to [`PRESSED`], by the first
+//! A seat of a run has a *purpose* that changes once, from `RUN` to `PRESSED`, by the first
 //! handler that finds it. A handler that finds a seat already pressed ends the process at once: the
 //! first Ctrl-C asks, the second insists. A listener's seat is told of every Ctrl-C, whoever else
 //! is.
