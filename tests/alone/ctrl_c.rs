@@ -956,6 +956,16 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
     // SAFETY: the call has just opened them, and nobody else has them.
     let ends = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+    // A terminal throws away what was written when `^C` is typed, and does so after it has sent the
+    // signal: what the program writes because of the signal could be lost.
+    // SAFETY: numbers and an array of them; zero is a value of each, and `tcgetattr` fills them in.
+    let mut settings: libc::termios = unsafe { mem::zeroed() };
+    // SAFETY: a descriptor that is open, and `settings` is ours to write.
+    let got = unsafe { libc::tcgetattr(ends.1.as_raw_fd(), &mut settings) };
+    settings.c_lflag |= libc::NOFLSH;
+    // SAFETY: a descriptor that is open, and settings that the system gave us but for one flag.
+    let set = unsafe { libc::tcsetattr(ends.1.as_raw_fd(), libc::TCSANOW, &settings) };
+    assert_eq!((got, set), (0, 0));
     // The child shall not have the master, or its end would never be seen.
     // SAFETY: a descriptor that is open.
     let set = unsafe { libc::fcntl(ends.0.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };

@@ -140,7 +140,7 @@ fn what_somebody_sees_or_what_is_no_error_is_not_reported() {
 fn a_panic_of_a_fallible_task_is_reported_as_a_panic() {
     within(|| {
         let reports = Reports::default();
-        let runtime = runtime(&reports);
+        let mut runtime = runtime(&reports);
         let task = async {
             if true {
                 panic_any("on purpose");
@@ -148,6 +148,11 @@ fn a_panic_of_a_fallible_task_is_reported_as_a_panic() {
             Err::<(), _>("not this")
         };
         drop(runtime.handle().spawn_fallible(task));
+        runtime.run(async {
+            while reports.count("Panicked") == 0 {
+                yield_now().await;
+            }
+        });
         drop(runtime);
         assert_eq!((reports.count("Panicked"), reports.all().len()), (1, 1));
     });
