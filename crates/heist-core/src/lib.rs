@@ -86,12 +86,12 @@ mod surface {
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
         Entered, Handle, NotEntered, NotLocal, Runtime, YieldNow, attend, block_in_place,
-        cancel_main, current_slot, entered, source_shard, spawn, spawn_fallible, spawn_local,
-        task_id, task_name, timer_shard, with_seam, yield_now,
+        cancel_main, current_slot, entered, source_shard, spawn, spawn_local, task_id, task_name,
+        timer_shard, with_seam, yield_now,
     };
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;
-    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label};
+    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label, Unseen};
 }
 #[cfg(not(heist_loom))]
 pub use surface::*;

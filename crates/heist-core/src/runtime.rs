@@ -8,10 +8,8 @@ use crate::context::{self, Context, Current, Role};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
-use crate::task::{
-    Birth, Fresh, Id, JoinError, JoinHandle, Kind, Label, New, create, create_fallible, is_of,
-};
-use std::fmt::{self, Debug};
+use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::Location;
@@ -229,19 +227,7 @@ impl Handle {
         &self,
         spawn: Spawn,
         future: F,
-    ) -> Result<JoinHandle<F::Output>, (F, JoinError)>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.try_spawn_made(spawn, future, create)
-    }
-
-    fn try_spawn_made<F>(
-        &self,
-        spawn: Spawn,
-        future: F,
-        make: impl FnOnce(New, F) -> Fresh<F>,
+        unseen: Unseen<F>,
     ) -> Result<JoinHandle<F::Output>, (F, JoinError)>
     where
         F: Future + Send + 'static,
@@ -256,7 +242,7 @@ impl Handle {
                 return Err((future, JoinError::no_thread(&unborn(spawn), error)));
             }
         }
-        let spawned = context::with(|cx| shared.spawn(cx, spawn, future, make));
+        let spawned = context::with(|cx| shared.spawn(cx, spawn, future, unseen));
         spawned.map_err(|(future, label)| (future, JoinError::closed(&label)))
     }
 
@@ -267,21 +253,21 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.try_spawn(spawn, future)
+        self.try_spawn(spawn, future, Unseen::dropped())
             .unwrap_or_else(|(future, error)| {
                 drop(future);
                 JoinHandle::refused(error.label(), error)
             })
     }
 
-    /// Spawns a Send task whose `Err` is reported if nobody takes it. Otherwise like `spawn`.
+    /// The same, for a task whose `Err` is reported if nobody takes it.
     pub fn spawn_fallible<F, T, E>(&self, spawn: Spawn, future: F) -> JoinHandle<Result<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
-        E: Debug + Send + 'static,
+        E: fmt::Debug + Send + 'static,
     {
-        self.try_spawn_made(spawn, future, create_fallible)
+        self.try_spawn(spawn, future, Unseen::reported())
             .unwrap_or_else(|(future, error)| {
                 drop(future);
                 JoinHandle::refused(error.label(), error)
@@ -410,33 +396,7 @@ impl Wake for ThreadWaker {
 /// # Errors
 ///
 /// The future, if this thread is inside no runtime.
-pub fn spawn<F>(spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, F>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    spawn_made(spawn, future, create)
-}
-
-/// The same, for a task whose `Err` is reported if nobody takes it.
-///
-/// # Errors
-///
-/// The future, if this thread is inside no runtime.
-pub fn spawn_fallible<F, T, E>(spawn: Spawn, future: F) -> Result<JoinHandle<Result<T, E>>, F>
-where
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: Debug + Send + 'static,
-{
-    spawn_made(spawn, future, create_fallible)
-}
-
-fn spawn_made<F>(
-    spawn: Spawn,
-    future: F,
-    make: impl FnOnce(New, F) -> Fresh<F>,
-) -> Result<JoinHandle<F::Output>, F>
+pub fn spawn<F>(spawn: Spawn, future: F, unseen: Unseen<F>) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -449,7 +409,7 @@ where
         }
         Some(cx) => Ok(cx
             .shared
-            .spawn(Some(cx), spawn, future, make)
+            .spawn(Some(cx), spawn, future, unseen)
             .unwrap_or_else(|(future, label)| {
                 drop(future);
                 JoinHandle::refused(label.clone(), JoinError::closed(&label))
@@ -491,16 +451,18 @@ where
         let new = cx
             .shared
             .new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
-        Ok(match create(new, future).publish(&pinned.tasks) {
-            Ok((handle, task)) => {
-                pinned.wake_task(Some(cx), task);
-                handle
-            }
-            Err((future, label)) => {
-                drop(future);
-                JoinHandle::refused(label.clone(), JoinError::closed(&label))
-            }
-        })
+        Ok(
+            match create(new, future, Unseen::dropped()).publish(&pinned.tasks) {
+                Ok((handle, task)) => {
+                    pinned.wake_task(Some(cx), task);
+                    handle
+                }
+                Err((future, label)) => {
+                    drop(future);
+                    JoinHandle::refused(label.clone(), JoinError::closed(&label))
+                }
+            },
+        )
     })
 }
 

@@ -12,7 +12,7 @@ use crate::idle::Idle;
 use crate::monitor::Monitor;
 use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
-use crate::task::{Birth, Fresh, Id, JoinHandle, Kind, Label, New, Runnable, TaskList};
+use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
@@ -133,7 +133,7 @@ impl Shared {
             .chain([&self.outsiders])
     }
 
-    /// Spawns a Send task, made by `make`, from the thread whose context is `cx`; gives the future
+    /// Spawns a Send task from the thread whose context is `cx`; gives the future
     /// back if the runtime is closed.
     #[inline]
     pub(crate) fn spawn<F>(
@@ -141,7 +141,7 @@ impl Shared {
         cx: Option<&Context<'_>>,
         spawn: Spawn,
         future: F,
-        make: impl FnOnce(New, F) -> Fresh<F>,
+        unseen: Unseen<F>,
     ) -> Result<JoinHandle<F::Output>, (F, Label)>
     where
         F: Future + Send + 'static,
@@ -153,7 +153,7 @@ impl Shared {
             None => Birth::OUTSIDE,
         };
         let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
-        let (handle, task) = make(new, future).publish(self.list(birth))?;
+        let (handle, task) = create(new, future, unseen).publish(self.list(birth))?;
         self.monitor.wanted(self);
         if let Some(worker) = cx.and_then(|cx| cx.worker) {
             worker.push_new(task);

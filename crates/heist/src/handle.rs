@@ -4,7 +4,7 @@
 
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
-use heist_core::{NotEntered, NotLocal, Spawn};
+use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::Location;
@@ -127,7 +127,7 @@ impl Handle {
         F::Output: Send + 'static,
     {
         self.core
-            .try_spawn(Spawn::at(Location::caller()), future)
+            .try_spawn(Spawn::at(Location::caller()), future, Unseen::dropped())
             .map_err(|(future, error)| SpawnError { future, error })
     }
 
@@ -353,7 +353,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    match heist_core::spawn(spawn, future) {
+    match heist_core::spawn(spawn, future, Unseen::dropped()) {
         Ok(handle) => handle,
         Err(future) => {
             drop(future);
@@ -418,7 +418,7 @@ where
     T: Send + 'static,
     E: fmt::Debug + Send + 'static,
 {
-    match heist_core::spawn_fallible(spawn, future) {
+    match heist_core::spawn(spawn, future, Unseen::reported()) {
         Ok(handle) => handle,
         Err(future) => {
             drop(future);

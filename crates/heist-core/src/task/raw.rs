@@ -116,41 +116,64 @@ enum Stage<F: Future> {
 /// A task that nobody has seen yet.
 pub(crate) struct Fresh<F: Future>(Box<Cell<F>>);
 
+/// What becomes of an output that nobody takes.
+///
+/// It goes along with the future as a value, and not as one more function around each that spawns:
+/// every function that a future goes through may copy it.
+pub struct Unseen<F>(&'static Vtable, PhantomData<fn(F)>);
+
+impl<F> Clone for Unseen<F> {
+    fn clone(&self) -> Unseen<F> {
+        *self
+    }
+}
+
+impl<F> Copy for Unseen<F> {}
+
+impl<F> std::fmt::Debug for Unseen<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unseen")
+    }
+}
+
+impl<F: Future> Unseen<F> {
+    /// It is dropped.
+    pub fn dropped() -> Unseen<F> {
+        let vtable = &Vtable {
+            poll: poll::<F>,
+            refuse: refuse::<F>,
+            drop_output: drop_output::<F>,
+            take_output: take_output::<F>,
+            dealloc: dealloc::<F>,
+        };
+        Unseen(vtable, PhantomData)
+    }
+
+    /// It is dropped, and an `Err` is reported: only the destructor of the output differs.
+    pub fn reported<T, E>() -> Unseen<F>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: Debug,
+    {
+        let vtable = &Vtable {
+            poll: poll::<F>,
+            refuse: refuse::<F>,
+            drop_output: drop_fallible::<F, T, E>,
+            take_output: take_output::<F>,
+            dealloc: dealloc::<F>,
+        };
+        Unseen(vtable, PhantomData)
+    }
+}
+
 /// Makes a task: queued, listed, with a join handle.
 #[inline]
-pub(crate) fn create<F: Future>(new: New, future: F) -> Fresh<F> {
-    let vtable = &Vtable {
-        poll: poll::<F>,
-        refuse: refuse::<F>,
-        drop_output: drop_output::<F>,
-        take_output: take_output::<F>,
-        dealloc: dealloc::<F>,
-    };
-    create_with(new, future, vtable)
-}
-
-/// The same, for a task whose `Err` is told of if nobody takes it: only the destructor of the output
-/// differs.
-pub(crate) fn create_fallible<F, T, E>(new: New, future: F) -> Fresh<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Debug,
-{
-    let vtable = &Vtable {
-        poll: poll::<F>,
-        refuse: refuse::<F>,
-        drop_output: drop_fallible::<F, T, E>,
-        take_output: take_output::<F>,
-        dealloc: dealloc::<F>,
-    };
-    create_with(new, future, vtable)
-}
-
-fn create_with<F: Future>(new: New, future: F, vtable: &'static Vtable) -> Fresh<F> {
+pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh<F> {
     Fresh(Box::new(Cell {
         header: Header {
             state: State::queued(),
-            vtable,
+            // The functions of this very type: `Unseen<F>` has no others.
+            vtable: unseen.0,
             owner: new.owner,
             links: UnsafeCell::new(Links::new()),
             join_waker: UnsafeCell::new(None),

@@ -163,7 +163,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let Ok(handle) = crate::spawn(here(), future) else {
+    let Ok(handle) = crate::spawn(here(), future, crate::Unseen::dropped()) else {
         panic!("no runtime here");
     };
     handle
