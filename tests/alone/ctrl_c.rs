@@ -4,12 +4,16 @@
 //! that end a process start this program again, with one test selected and [`CHILD`] set.
 #![cfg(unix)]
 
-use heist::Runtime;
 use heist::signal::{CtrlC, ctrl_c};
-use heist_tests::support::{poll_once, within};
+use heist::task::AbortHandle;
+use heist::{Builder, RunError, Runtime, yield_now};
+use heist_tests::support::{Drops, eventually, poll_once, text_of, within};
+use std::future::pending;
+use std::io::{Read, Write};
 use std::mem;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -325,28 +329,648 @@ fn no_descriptor_is_left() {
     });
 }
 
+// ---- runs that are cancelled ----
+
+/// A runtime whose runs end on Ctrl-C.
+fn cancels() -> Runtime {
+    Runtime::builder().cancel_on_ctrl_c(true).build().unwrap()
+}
+
+/// A thread that presses Ctrl-C when it is told.
+fn presser() -> (mpsc::Sender<()>, thread::JoinHandle<()>) {
+    let (now, is_now) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        is_now.recv().unwrap();
+        press();
+    });
+    (now, thread)
+}
+
+#[track_caller]
+fn assert_interrupted<T: std::fmt::Debug>(answer: &Result<T, RunError>) {
+    assert!(matches!(answer, Err(RunError::Interrupted)), "{answer:?}");
+}
+
+/// Nobody has to be woken here, and `main` never waits.
+#[test]
+fn r25_a_main_that_only_yields_is_cancelled_within_one_round() {
+    starting_from(libc::SIG_DFL, |before| {
+        let drops = Drops::default();
+        let (now, thread) = presser();
+        let answer: Result<(), RunError> = cancels().try_run(async {
+            let _guard = drops.guard();
+            yield_now().await;
+            now.send(()).unwrap();
+            loop {
+                yield_now().await;
+            }
+        });
+        assert_interrupted(&answer);
+        assert_eq!(drops.count(), 1);
+        thread.join().unwrap();
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// The press comes while a poll of `main` is going on; it is the last poll.
+#[test]
+fn r25_a_press_inside_a_poll_takes_effect_at_its_end() {
+    starting_from(libc::SIG_DFL, |_| {
+        let mut turns = 0;
+        let answer: Result<(), RunError> = cancels().try_run(async {
+            loop {
+                press();
+                turns += 1;
+                yield_now().await;
+            }
+        });
+        assert_interrupted(&answer);
+        assert_eq!(turns, 1);
+    });
+}
+
+/// `main` waits for ever, for a task that waits for ever. The signal reaches some thread of the
+/// process, and all of it is gone when the call returns; a runtime that outlives its runs goes on.
+#[test]
+fn r26_a_main_that_waits_is_cancelled() {
+    starting_from(libc::SIG_DFL, |before| {
+        let drops = Drops::default();
+        let mut runtime = cancels();
+        for round in 1..=3 {
+            let (now, thread) = presser();
+            let answer = runtime.try_run(async {
+                let _guard = drops.guard();
+                let guard = drops.guard();
+                let local = heist::spawn_local(async move {
+                    let _guard = guard;
+                    pending::<()>().await;
+                });
+                yield_now().await;
+                now.send(()).unwrap();
+                local.await
+            });
+            assert_interrupted(&answer);
+            assert_eq!(drops.count(), 2 * round);
+            thread.join().unwrap();
+            assert_eq!(disposition(), before, "between the runs");
+        }
+        assert_eq!(runtime.run(async { 3 }), 3);
+    });
+}
+
+/// Somebody cancels `main`, and then Ctrl-C comes, before the request was delivered.
+#[test]
+fn r27_who_was_cancelled_before_was_not_interrupted() {
+    starting_from(libc::SIG_DFL, |before| {
+        let answer: Result<(), RunError> = cancels().try_run(async {
+            yield_now().await;
+            AbortHandle::current().abort();
+            press();
+            pending().await
+        });
+        assert!(matches!(answer, Err(RunError::Cancelled)), "{answer:?}");
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// Another handler, or none because the signal is ignored: left alone, and the run goes on.
+#[test]
+fn r28_a_run_goes_on_without_where_ctrl_c_is_somebody_elses() {
+    for handler in [somebody_elses(), libc::SIG_IGN] {
+        starting_from(handler, |before| {
+            let counted = COUNTED.load(Ordering::SeqCst);
+            let answer = cancels().try_run(async {
+                yield_now().await;
+                assert_eq!(disposition(), before);
+                press();
+                yield_now().await;
+                assert_eq!(disposition(), before);
+                7
+            });
+            assert_eq!(answer.unwrap(), 7);
+            assert_eq!(disposition(), before);
+            let theirs = usize::from(before.handler == somebody_elses());
+            assert_eq!(COUNTED.load(Ordering::SeqCst), counted + theirs);
+        });
+    }
+}
+
+/// As above, with a listener on top of the other handler.
+#[test]
+fn r28_a_listener_does_not_make_it_ours() {
+    starting_from(somebody_elses(), |before| {
+        let answer = cancels().try_run(async {
+            yield_now().await;
+            let mut listener = ctrl_c();
+            let inner = heist::spawn_blocking(|| {
+                cancels().try_run(async {
+                    yield_now().await;
+                    press();
+                    yield_now().await;
+                    5
+                })
+            });
+            assert_eq!(inner.await.unwrap().unwrap(), 5);
+            listener.recv().await.unwrap();
+            7
+        });
+        assert_eq!(answer.unwrap(), 7);
+        assert_eq!(disposition(), before);
+    });
+}
+
+#[test]
+fn r31_the_handler_is_there_during_a_run_that_asks_for_it_and_at_no_other_time() {
+    starting_from(libc::SIG_DFL, |before| {
+        let mut runtime = cancels();
+        assert_eq!(disposition(), before);
+        runtime.run(async { assert_ne!(disposition(), before) });
+        assert_eq!(disposition(), before);
+        let asks_not = Runtime::builder().cancel_on_ctrl_c(false).build();
+        asks_not
+            .unwrap()
+            .run(async { assert_eq!(disposition(), before) });
+        heist::run(async { assert_eq!(disposition(), before) });
+    });
+}
+
+#[test]
+fn r31_a_handler_that_replaced_that_of_a_run_is_left_alone() {
+    starting_from(libc::SIG_DFL, |_| {
+        let theirs = cancels().run(async {
+            yield_now().await;
+            set(somebody_elses());
+            disposition()
+        });
+        assert_eq!(disposition(), theirs);
+        assert_eq!(theirs.handler, somebody_elses());
+    });
+}
+
+/// One press, two runs on two threads, none of them the first of the process.
+#[test]
+fn r31_two_runs_at_once_are_both_cancelled() {
+    starting_from(libc::SIG_DFL, |before| {
+        let (ready, is_ready) = mpsc::channel();
+        let runs: Vec<_> = (0..2)
+            .map(|_| {
+                let ready = ready.clone();
+                thread::spawn(move || {
+                    let answer: Result<(), RunError> = cancels().try_run(async {
+                        yield_now().await;
+                        ready.send(()).unwrap();
+                        pending().await
+                    });
+                    answer
+                })
+            })
+            .collect();
+        for _ in &runs {
+            is_ready.recv().unwrap();
+        }
+        press();
+        for run in runs {
+            assert_interrupted(&run.join().unwrap());
+        }
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// A press, and an output that was ready before `main` suspended.
+#[test]
+fn a_main_that_is_ready_in_spite_of_it_has_its_output() {
+    starting_from(libc::SIG_DFL, |before| {
+        let answer = cancels().try_run(async {
+            yield_now().await;
+            press();
+            12
+        });
+        assert_eq!(answer.unwrap(), 12);
+        let answer = cancels().run(async {
+            press();
+            13
+        });
+        assert_eq!(answer, 13);
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// A listener and a run: both are told, whichever came first.
+#[test]
+fn a_listener_is_told_beside_a_run_that_is_cancelled() {
+    starting_from(libc::SIG_DFL, |before| {
+        let mut listening = Runtime::new().unwrap();
+        for listener_first in [true, false] {
+            let mut early = listener_first.then(|| listening.run(async { Some(ctrl_c()) }));
+            let mut late = None;
+            let answer: Result<(), RunError> = cancels().try_run(async {
+                yield_now().await;
+                let handle = listening.handle();
+                late = handle.spawn(async { Some(ctrl_c()) }).await.unwrap();
+                press();
+                pending().await
+            });
+            assert_interrupted(&answer);
+            assert_ne!(disposition(), before, "the listeners are still there");
+            for listener in early.iter_mut().flatten().chain(&mut late) {
+                listening.run(listener.recv()).unwrap();
+            }
+            drop((early, late));
+            assert_eq!(disposition(), before);
+        }
+    });
+}
+
+/// A run in a blocking closure does not end the process: the runtime around it may want to end in
+/// order itself.
+#[test]
+fn a_run_in_a_blocking_closure_panics_when_it_is_interrupted() {
+    starting_from(libc::SIG_DFL, |before| {
+        heist::run(async {
+            let inner = heist::spawn_blocking(|| {
+                cancels().run(async {
+                    yield_now().await;
+                    press();
+                    pending::<()>().await;
+                });
+            });
+            let error = inner.await.unwrap_err();
+            assert!(error.reason().contains("Ctrl-C"), "{error}");
+        });
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// The same, around a scope.
+#[test]
+fn a_scope_in_a_blocking_closure_panics_when_it_is_interrupted() {
+    starting_from(libc::SIG_DFL, |before| {
+        heist::run(async {
+            let drops = Drops::default();
+            let inner = heist::spawn_blocking({
+                let drops = drops.clone();
+                move || {
+                    Builder::new().cancel_on_ctrl_c(true).scope(async |s| {
+                        for _ in 0..3 {
+                            let guard = drops.guard();
+                            drop(s.spawn(async move {
+                                let _guard = guard;
+                                pending::<()>().await;
+                            }));
+                        }
+                        press();
+                        pending::<()>().await;
+                    });
+                }
+            });
+            let payload = inner.await.unwrap_err().into_panic();
+            assert!(text_of(&*payload).contains("Ctrl-C"));
+            assert_eq!(drops.count(), 3);
+        });
+        assert_eq!(disposition(), before);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_descriptor_of_a_cancelled_run_is_left() {
+    use heist_tests::support::descriptors;
+
+    starting_from(libc::SIG_DFL, |_| {
+        let before = descriptors();
+        for _ in 0..100 {
+            let answer: Result<(), RunError> = cancels().try_run(async {
+                press();
+                pending().await
+            });
+            assert_interrupted(&answer);
+        }
+        assert_eq!(descriptors(), before);
+    });
+}
+
 // ---- other processes ----
 
 fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Runs `test` of this program in a process of its own. Its own limit ends it if it hangs.
+/// `test` of this program, to be run in a process of its own. Its own limit ends it if it hangs.
+fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a path"));
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1");
+    command
+}
+
+/// Runs `test` of this program in a process of its own.
 fn run_child(test: &str) -> ExitStatus {
+    child_output(test).status
+}
+
+/// The same, with what it wrote.
+fn child_output(test: &str) -> Output {
     // Its pipes are descriptors that another test would find.
     let _turn = turn();
-    let program = std::env::current_exe().expect("a path");
-    let output = Command::new(program)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .expect("a child");
+    let output = child(test).output().expect("a child");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         text.contains("about to press"),
         "the child came so far: {output:?}"
     );
-    output.status
+    output
+}
+
+/// Says when it is dropped, on a line that has no end yet.
+struct Says(&'static str);
+
+impl Drop for Says {
+    fn drop(&mut self) {
+        print!("[{}]", self.0);
+    }
+}
+
+/// `run` ends the loop first, destructors and all, and then the process, by the signal.
+#[test]
+fn run_ends_the_process_by_the_signal_after_the_shutdown() {
+    if is_child() {
+        starting_from(libc::SIG_DFL, |_| {
+            let mut runtime = cancels();
+            drop(runtime.handle().spawn(async {
+                let _says = Says("a task");
+                pending::<()>().await;
+            }));
+            runtime.run(async {
+                let _says = Says("main");
+                drop(heist::spawn_local(async {
+                    let _says = Says("a local task");
+                    pending::<()>().await;
+                }));
+                // Both have begun when a task spawned later has run behind them.
+                for _ in 0..3 {
+                    heist::spawn(async {}).await.unwrap();
+                }
+                println!("about to press");
+                press();
+                pending::<()>().await
+            });
+        });
+        std::process::exit(3);
+    }
+    let output = child_output("run_ends_the_process_by_the_signal_after_the_shutdown");
+    assert_eq!(output.status.signal(), Some(libc::SIGINT), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for said in ["[main]", "[a local task]", "[a task]"] {
+        assert_eq!(text.matches(said).count(), 1, "{said}: {text}");
+    }
+}
+
+/// A thread that was started with the signal blocked still dies by it.
+#[test]
+fn run_ends_the_process_from_a_thread_that_blocks_the_signal() {
+    if is_child() {
+        starting_from(libc::SIG_DFL, |_| {
+            // SAFETY: the set is made by `sigemptyset` before it is used.
+            unsafe {
+                let mut set = mem::zeroed();
+                libc::sigemptyset(&mut set);
+                libc::sigaddset(&mut set, libc::SIGINT);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
+            }
+            cancels().run(async {
+                yield_now().await;
+                println!("about to press");
+                // SAFETY: no conditions. The signal goes to the process, whose other threads (that
+                // of the test harness is one) have it open.
+                unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
+                pending::<()>().await
+            });
+        });
+        std::process::exit(3);
+    }
+    let status = run_child("run_ends_the_process_from_a_thread_that_blocks_the_signal");
+    assert_eq!(status.signal(), Some(libc::SIGINT), "{status}");
+}
+
+/// `main` is stuck in its poll and never hears of the first Ctrl-C.
+#[test]
+fn r31_the_second_press_ends_the_process_at_once() {
+    if is_child() {
+        starting_from(libc::SIG_DFL, |_| {
+            let _: Result<(), RunError> = cancels().try_run(async {
+                yield_now().await;
+                let _says = Says("main");
+                press();
+                println!("about to press");
+                press();
+                loop {
+                    thread::park();
+                }
+            });
+        });
+        std::process::exit(3);
+    }
+    let output = child_output("r31_the_second_press_ends_the_process_at_once");
+    assert_eq!(output.status.signal(), Some(libc::SIGINT), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("[main]"));
+}
+
+/// The first press is being handled: a destructor of `main` is stuck in the shutdown. A listener of
+/// another runtime is there, and does not make the second press harmless.
+#[test]
+fn r31_the_second_press_ends_a_shutdown_that_hangs() {
+    if is_child() {
+        struct Stuck;
+        impl Drop for Stuck {
+            fn drop(&mut self) {
+                println!("about to press");
+                press();
+                loop {
+                    thread::park();
+                }
+            }
+        }
+        starting_from(libc::SIG_DFL, |_| {
+            let mut other = Runtime::new().unwrap();
+            let _listener = other.run(async { Some(ctrl_c()) });
+            let mut runtime = cancels();
+            let _: Result<(), RunError> = runtime.try_run(async {
+                yield_now().await;
+                drop(heist::spawn_local(async {
+                    let _stuck = Stuck;
+                    pending::<()>().await;
+                }));
+                yield_now().await;
+                press();
+                pending().await
+            });
+        });
+        std::process::exit(3);
+    }
+    let status = run_child("r31_the_second_press_ends_a_shutdown_that_hangs");
+    assert_eq!(status.signal(), Some(libc::SIGINT), "{status}");
+}
+
+/// Two runs, one of which is quick to end and must not take the other with it.
+#[test]
+fn run_waits_for_other_runs_before_it_ends_the_process() {
+    if is_child() {
+        starting_from(libc::SIG_DFL, |_| {
+            struct Slow(mpsc::Receiver<()>);
+            impl Drop for Slow {
+                fn drop(&mut self) {
+                    // Until the other run is over: its `main` held the sender.
+                    assert!(self.0.recv().is_err());
+                    print!("[slow]");
+                }
+            }
+            let (sender, receiver) = mpsc::channel();
+            let (ready, is_ready) = mpsc::channel();
+            let slow = thread::spawn(move || {
+                cancels().run(async {
+                    let _slow = Slow(receiver);
+                    ready.send(()).unwrap();
+                    pending::<()>().await;
+                });
+            });
+            is_ready.recv().unwrap();
+            cancels().run(async {
+                let _sender = sender;
+                println!("about to press");
+                press();
+                pending::<()>().await;
+            });
+            drop(slow);
+        });
+        std::process::exit(3);
+    }
+    let output = child_output("run_waits_for_other_runs_before_it_ends_the_process");
+    assert_eq!(output.status.signal(), Some(libc::SIGINT), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("[slow]"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_scope_ends_the_process_by_the_signal_when_its_tasks_are_gone() {
+    if is_child() {
+        starting_from(libc::SIG_DFL, |_| {
+            let borrowed = String::from("a task");
+            Builder::new().cancel_on_ctrl_c(true).scope(async |s| {
+                let _says = Says("the body");
+                let says = Says("a task");
+                drop(s.spawn(async {
+                    let (_says, _borrowed) = (says, &borrowed);
+                    pending::<()>().await;
+                }));
+                println!("about to press");
+                press();
+                pending::<()>().await
+            });
+        });
+        std::process::exit(3);
+    }
+    let output = child_output("a_scope_ends_the_process_by_the_signal_when_its_tasks_are_gone");
+    assert_eq!(output.status.signal(), Some(libc::SIGINT), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("[the body]") && text.contains("[a task]"),
+        "{text}"
+    );
+}
+
+/// The real thing: a program with a controlling terminal, and somebody who types `^C`. The attribute
+/// is the one that programs use.
+#[test]
+fn typing_it_at_a_terminal_cancels_main_and_ends_the_process() {
+    #[heist::main(cancel_on_ctrl_c)]
+    async fn program() {
+        let _says = Says("main");
+        println!("about to press");
+        pending::<()>().await;
+    }
+    if is_child() {
+        program();
+        std::process::exit(3);
+    }
+    let _turn = turn();
+    within(type_it_at_a_terminal);
+}
+
+fn type_it_at_a_terminal() {
+    let (terminal, line) = terminal();
+    let mut command = child("typing_it_at_a_terminal_cancels_main_and_ends_the_process");
+    command
+        .stdin(Stdio::from(line.try_clone().unwrap()))
+        .stdout(Stdio::from(line.try_clone().unwrap()))
+        .stderr(Stdio::from(line));
+    // SAFETY: between fork and exec it makes two system calls that are async-signal-safe, and
+    // `last_os_error` only reads a number.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut running = command.spawn().expect("a child");
+    // It keeps the terminal's other end as long as it lives.
+    drop(command);
+    let mut terminal = std::fs::File::from(terminal);
+    let mut text = String::new();
+    let mut typed = false;
+    let mut buffer = [0; 256];
+    // An error is the end: nobody has the other side any more.
+    while let Ok(n @ 1..) = terminal.read(&mut buffer) {
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        if !typed && text.contains("about to press") {
+            typed = true;
+            terminal.write_all(b"\x03").unwrap();
+        }
+    }
+    let mut status = None;
+    eventually("the child ends", || {
+        status = running.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().signal(), Some(libc::SIGINT), "{text}");
+    assert!(text.contains("[main]"), "{text}");
+}
+
+/// The two ends of a new terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut slave) = (-1, -1);
+    // SAFETY: the two numbers are ours to write; the name, the settings and the size are not given.
+    let opened = unsafe {
+        libc::openpty(
+            &mut master,
+            &mut slave,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the call has just opened them, and nobody else has them.
+    let ends = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+    // A terminal throws away what was written when `^C` is typed, and does so after it has sent the
+    // signal: what the program writes because of the signal could be lost.
+    // SAFETY: numbers and an array of them; zero is a value of each, and `tcgetattr` fills them in.
+    let mut settings: libc::termios = unsafe { mem::zeroed() };
+    // SAFETY: a descriptor that is open, and `settings` is ours to write.
+    let got = unsafe { libc::tcgetattr(ends.1.as_raw_fd(), &mut settings) };
+    settings.c_lflag |= libc::NOFLSH;
+    // SAFETY: a descriptor that is open, and settings that the system gave us but for one flag.
+    let set = unsafe { libc::tcsetattr(ends.1.as_raw_fd(), libc::TCSANOW, &settings) };
+    assert_eq!((got, set), (0, 0));
+    // The child shall not have the master, or its end would never be seen.
+    // SAFETY: a descriptor that is open.
+    let set = unsafe { libc::fcntl(ends.0.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    assert_eq!(set, 0);
+    ends
 }
 
 #[test]

@@ -19,21 +19,24 @@
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
 use crate::task::{
-    Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, create,
+    Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
 };
 use crate::threads::Purpose;
 use crate::worker;
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 
 /// See the module.
 #[derive(Debug)]
+///
+/// The lock is the standard library's: idle threads wait here for long, and `parking_lot` would keep
+/// them in a table of the whole process. The child of a fork inherits that table without the
+/// threads, and would trip over it.
 pub(crate) struct Pool {
     pub(crate) tasks: TaskList,
     state: Mutex<State>,
@@ -75,6 +78,11 @@ impl Pool {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Panic: nothing under the lock panics, so it is not poisoned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Queues a closure.
     pub(crate) fn spawn<F, T>(
         &self,
@@ -90,7 +98,7 @@ impl Pool {
         let cx = cx.filter(|cx| cx.is_inside(shared));
         let owner = NonNull::from(shared).cast();
         let new = shared.new_task(cx, spawn, Birth::OUTSIDE, Kind::Blocking, owner);
-        let published = create(new, Call(Some(call))).publish(&self.tasks);
+        let published = create(new, Call(Some(call)), Unseen::dropped()).publish(&self.tasks);
         let (handle, task) = match published {
             Ok(published) => published,
             Err((call, label)) => {
@@ -103,7 +111,7 @@ impl Pool {
     }
 
     fn push(&self, shared: &Shared, task: Runnable) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.closed {
             // The list was open a moment ago: the end of the loop has just come by here, and
             // waits for this task.
@@ -141,7 +149,7 @@ impl Pool {
     /// the closure; if there is none, the handles of all that wait say so.
     fn not_started(&self, shared: &Shared, error: &io::Error) {
         let queue = {
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             state.threads -= 1;
             if state.threads > 0 {
                 return;
@@ -162,7 +170,7 @@ impl Pool {
     /// threads go. Returns how many had not begun. The list of tasks must be closed.
     pub(crate) fn close(&self, shared: &Shared) -> usize {
         let queue = {
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             state.closed = true;
             self.work.notify_all();
             std::mem::take(&mut state.queue)
@@ -176,12 +184,16 @@ impl Pool {
 
     /// The next closure for a thread of the pool, or `None`: the thread ends.
     fn next(&self, shared: &Shared) -> Option<Runnable> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {
                 return Some(task);
             }
-            if state.closed || !self.wait(shared, &mut state) {
+            let mut again = false;
+            if !state.closed {
+                (state, again) = self.wait(shared, state);
+            }
+            if !again {
                 state.threads -= 1;
                 return None;
             }
@@ -189,20 +201,26 @@ impl Pool {
     }
 
     /// Waits for a spawner; false if none came for the length of the keep-alive.
-    fn wait(&self, shared: &Shared, state: &mut MutexGuard<'_, State>) -> bool {
+    fn wait<'a>(
+        &self,
+        shared: &Shared,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, bool) {
         state.idle += 1;
         loop {
-            let timed_out = self
+            let (back, waited) = self
                 .work
-                .wait_for(state, shared.config.blocking_keep_alive)
-                .timed_out();
+                .wait_timeout(state, shared.config.blocking_keep_alive)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = back;
             if state.notified > 0 {
                 state.notified -= 1;
-                return true;
+                return (state, true);
             }
-            if timed_out || state.closed {
+            if waited.timed_out() || state.closed {
                 state.idle -= 1;
-                return state.closed;
+                let again = state.closed;
+                return (state, again);
             }
         }
     }
@@ -214,8 +232,16 @@ fn thread(shared: &Arc<Shared>) {
     context::enter(&cx, || {
         while let Some(task) = shared.blocking.next(shared) {
             let _ = worker::run_task(&cx, None, task);
+            if shared.is_forked() {
+                break;
+            }
         }
     });
+    if shared.is_forked() {
+        // The closure has forked, and returned in the child. The runtime is leaked there.
+        std::mem::forget(shared.clone());
+        return;
+    }
     shared.config.hooks.thread_stop();
 }
 

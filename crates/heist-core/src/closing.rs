@@ -40,6 +40,9 @@ pub struct ShutdownReport {
     pub cancelled: usize,
     /// Detached tasks, and tasks whose destructors panicked while they were cancelled.
     pub panicked: Vec<Label>,
+    /// Tasks of `spawn_fallible` that ended with an `Err` during the end of the loop, with nobody to
+    /// take it.
+    pub failed: Vec<Label>,
     /// Tasks whose poll or destructor outlasted `poll_grace`; they may still run.
     pub abandoned: Vec<Label>,
     /// Blocking closures that had not begun and never will.
@@ -53,10 +56,11 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
-    /// Whether nothing had to be cancelled or left behind, and nothing panicked unseen.
+    /// Whether nothing had to be cancelled or left behind, and nothing panicked or failed unseen.
     pub fn is_clean(&self) -> bool {
         self.cancelled == 0
             && self.panicked.is_empty()
+            && self.failed.is_empty()
             && self.abandoned.is_empty()
             && self.blocking_cancelled == 0
             && self.blocking_abandoned.is_empty()
@@ -76,6 +80,7 @@ impl std::fmt::Display for ShutdownReport {
         write!(f, "  threads left behind:          {}", self.threads_left)?;
         for (what, labels) in [
             ("panicked unseen", &self.panicked),
+            ("failed unseen", &self.failed),
             ("task abandoned", &self.abandoned),
             ("closure abandoned", &self.blocking_abandoned),
         ] {
@@ -107,6 +112,7 @@ struct Inner {
     /// Who waits for the tasks to end.
     waiter: Option<Waiter>,
     panicked: Vec<Label>,
+    failed: Vec<Label>,
     /// Runtimes that were dropped inside tasks of this one and are ending.
     children: Vec<Arc<Shared>>,
     /// Set when all steps are done.
@@ -146,6 +152,12 @@ impl Closing {
         self.phase.load(Ordering::Acquire) == OVER
     }
 
+    /// Makes this thread's loop look why; in a signal handler too. For the child of a fork.
+    pub(crate) fn ask_for_a_look(&self) {
+        // Ordering: Relaxed, this thread alone is there.
+        self.requested.store(true, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {
         // Ordering: Relaxed, a hint; `close` decides.
@@ -156,9 +168,14 @@ impl Closing {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_panicked(&self, error: &JoinError) {
+    pub(crate) fn count_unseen(&self, error: &JoinError) {
         if self.has_begun() {
-            self.inner.lock().panicked.push(error.label());
+            let mut inner = self.inner.lock();
+            let list = match error.failure() {
+                Some(_) => &mut inner.failed,
+                None => &mut inner.panicked,
+            };
+            list.push(error.label());
         }
     }
 
@@ -268,15 +285,22 @@ pub(crate) fn close_later(
     }
 }
 
-/// One of the runtime's own threads does what `close_later` asked for.
-pub(crate) fn close_as_asked(cx: &Context<'_>) {
+/// One of the runtime's own threads does what it was asked for: usually by `close_later`. False if
+/// that is to end without touching the runtime any more, in the child of a fork.
+#[must_use]
+pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
+    if cx.shared.is_forked() {
+        return false;
+    }
     if cx.shared.closing.requested.swap(false, Ordering::Acquire) {
         // `None` if the dropper's own thread has begun meanwhile.
         let _ = close_here(cx);
     }
+    true
 }
 
-/// The steps. The thread's context is `cx`. `None` if somebody else has begun them.
+/// The steps. The thread's context is `cx`. `None` if somebody else has begun them, or in the child
+/// of a destructor that has forked.
 pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     let shared = cx.shared;
     let closing = &shared.closing;
@@ -302,6 +326,9 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     }
     shared.notify(MayStart::No);
     report.abandoned = wait_for_tasks(cx, began);
+    if shared.is_forked() {
+        return None;
+    }
     if !report.abandoned.is_empty() && any_queued(shared) {
         // A foreign thread has queued a task and is on its way to the injector. The task's header
         // points here without a count, so this is never freed. (A task inside its poll needs no
@@ -351,6 +378,7 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     report.took = began.elapsed();
     let mut inner = closing.inner.lock();
     report.panicked = std::mem::take(&mut inner.panicked);
+    report.failed = std::mem::take(&mut inner.failed);
     inner.waiter = None;
     inner.report = Some(report.clone());
     inner.closer = own;
@@ -367,6 +395,9 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
             Some(worker) => worker.step(cx),
             None => run_anything(cx),
         };
+        if shared.is_forked() {
+            return Vec::new();
+        }
         if step == Step::Ran {
             continue;
         }

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::task::{Id, JoinError};
+use crate::task::{Id, JoinError, Label};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -19,6 +19,13 @@ use std::time::Duration;
 pub enum Report<'a> {
     /// A task panicked, or a destructor of it, and nobody waits for the task any more.
     Panicked(&'a JoinError),
+    /// A task of `spawn_fallible` ended with an `Err`, and nobody waits for the task any more.
+    Failed {
+        /// The task.
+        task: Label,
+        /// The error, as its `Debug` shows it.
+        error: &'a str,
+    },
     /// A thread of the runtime could not be started. The runtime goes on with those it has and
     /// tries again later.
     ThreadNotStarted {
@@ -60,10 +67,26 @@ pub enum Report<'a> {
     MainDropPanicked,
 }
 
+impl<'a> Report<'a> {
+    /// A panic, or an error, that nobody has seen.
+    pub(crate) fn unseen(error: &'a JoinError) -> Report<'a> {
+        match error.failure() {
+            Some(text) => Report::Failed {
+                task: error.label(),
+                error: text,
+            },
+            None => Report::Panicked(error),
+        }
+    }
+}
+
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Report::Panicked(error) => write!(f, "{error}, and nobody awaits it"),
+            Report::Failed { task, error } => {
+                write!(f, "{task} failed: {error}, and nobody awaits it")
+            }
             Report::ThreadNotStarted { error, role } => {
                 write!(f, "a {role} thread could not be started: {error}")
             }

@@ -16,12 +16,14 @@
 //! | `guests`     | foreign threads that are inside for a moment                   |
 //! | `shared`     | what all threads share; where a task goes                      |
 //! | `pinned`     | work that stays on the thread of `run`                         |
+//! | `summons`    | what other threads tell `main`                                 |
 //! | `main_loop`  | that thread                                                    |
 //! | `monitor`    | notices workers that are stuck                                 |
 //! | `blocking`   | the pool for closures that block                               |
 //! | `threads`    | starting and joining                                           |
 //! | `closing`    | the end of a loop, as numbered steps                           |
 //! | `context`    | what the current thread is doing for which runtime             |
+//! | `fork`       | a runtime in the child of a fork                               |
 //! | `budget`     | a bound on what one poll may do                                |
 //! | `config`     | every tuning number                                            |
 
@@ -35,6 +37,8 @@ mod closing;
 mod config;
 #[cfg(not(heist_loom))]
 mod context;
+#[cfg(not(heist_loom))]
+mod fork;
 mod guests;
 #[cfg(not(heist_loom))]
 mod hooks;
@@ -55,6 +59,7 @@ mod seam;
 mod shared;
 #[cfg(not(heist_loom))]
 mod slot;
+mod summons;
 mod sync;
 #[cfg(not(heist_loom))]
 mod task;
@@ -76,16 +81,17 @@ mod surface {
         SPREAD_AFTER,
     };
     pub use crate::context::Role;
+    pub use crate::fork::forked;
     pub use crate::hooks::{Hooks, Report};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
-        Entered, Handle, NotLocal, Runtime, YieldNow, attend, block_in_place, current_slot,
-        entered, source_shard, spawn, spawn_local, task_id, task_name, timer_shard, with_seam,
-        yield_now,
+        Entered, Handle, NotEntered, NotLocal, Runtime, YieldNow, attend, block_in_place,
+        cancel_main, current_slot, entered, source_shard, spawn, spawn_local, task_id, task_name,
+        timer_shard, with_seam, yield_now,
     };
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;
-    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label};
+    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label, Unseen};
 }
 #[cfg(not(heist_loom))]
 pub use surface::*;

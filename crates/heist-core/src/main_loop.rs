@@ -33,7 +33,18 @@ pub(crate) struct MainLoop {
 }
 
 /// What became of `main`.
-pub type Outcome<T> = Result<T, Box<dyn Any + Send>>;
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// It was ready.
+    Output(T),
+    /// It panicked, in a poll or in its destructor.
+    Panicked(Box<dyn Any + Send>),
+    /// Somebody asked for its end ([`AbortHandle`](crate::AbortHandle), [`cancel_main`](crate::cancel_main)).
+    Cancelled,
+    /// This is the child of a fork that `main` or a task on its thread has made, and the runtime is
+    /// the parent's. `main` was not ready, and was dropped.
+    Forked,
+}
 
 impl MainLoop {
     /// Takes a free slot, if there is one and the configuration wants it.
@@ -66,7 +77,7 @@ impl MainLoop {
         }
     }
 
-    /// Polls `future` to its end, or its panic, and drops it.
+    /// Polls `future` to its end, its panic, or a request for its end, and drops it.
     pub(crate) fn run<F: Future>(&mut self, future: F) -> Outcome<F::Output> {
         let mut future = pin!(Some(future));
         let waker = Waker::from(self.local.pinned.clone());
@@ -81,19 +92,21 @@ impl MainLoop {
             main.stop_searching();
             main.watched(cx, || future.set(None))
         });
+        self.local.pinned.main_has_ended();
         match (outcome, dropped) {
             (outcome, Ok(())) => outcome,
-            (Ok(output), Err(payload)) => {
+            (Outcome::Output(output), Err(payload)) => {
                 // As for tasks: a panic of the destructor takes the output's place.
                 if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
                     drop_payload(again);
                 }
-                Err(payload)
+                Outcome::Panicked(payload)
             }
-            (Err(first), Err(second)) => {
+            (Outcome::Cancelled | Outcome::Forked, Err(payload)) => Outcome::Panicked(payload),
+            (Outcome::Panicked(first), Err(second)) => {
                 drop_payload(second);
                 self.shared.config.hooks.report(&Report::MainDropPanicked);
-                Err(first)
+                Outcome::Panicked(first)
             }
         }
     }
@@ -121,13 +134,20 @@ impl MainLoop {
                     self.local.pinned.call_attention();
                     return None;
                 }
-                if self.local.pinned.take_main_woken() {
+                if self.local.take_main_woken() {
+                    if self.local.pinned.must_drop_main() {
+                        return Some(Outcome::Cancelled);
+                    }
                     if let Some(main) = future.as_mut().as_pin_mut() {
                         match self.poll_main(cx, main, waker) {
                             Ok(Poll::Pending) => ran = true,
-                            Ok(Poll::Ready(output)) => return Some(Ok(output)),
-                            Err(payload) => return Some(Err(payload)),
+                            Ok(Poll::Ready(output)) => return Some(Outcome::Output(output)),
+                            Err(payload) => return Some(Outcome::Panicked(payload)),
                         }
+                    }
+                    // In the child of a fork no other task may run.
+                    if self.shared.closing.is_requested() && self.shared.is_forked() {
+                        return Some(Outcome::Forked);
                     }
                 }
                 if let Some(task) = self.local.next() {
@@ -137,16 +157,21 @@ impl MainLoop {
                 self.local.looked();
             }
             let step = match &self.worker {
+                // As after a poll of `main`.
+                _ if ran && self.shared.closing.is_requested() => Step::Ran,
                 Some(worker) => worker.step(cx),
                 None => Step::WouldPark(NEVER),
             };
             match step {
                 Step::Ran | Step::Searched => {}
-                Step::WouldPark(_) if ran || self.local.has_work() => {}
+                // Liveness: `attention` is stored by several threads, so a look that one of them called
+                // for may not have seen all of what another one had set. What is there is looked at.
+                Step::WouldPark(_) if self.local.has_work() => self.local.pinned.call_attention(),
+                Step::WouldPark(_) if ran => {}
                 Step::WouldPark(deadline) => self.park(cx, deadline),
             }
-            if self.shared.closing.is_requested() {
-                crate::closing::close_as_asked(cx);
+            if self.shared.closing.is_requested() && !crate::closing::close_as_asked(cx) {
+                return Some(Outcome::Forked);
             }
         }
     }
@@ -163,13 +188,13 @@ impl MainLoop {
         cx: &Context<'_>,
         main: Pin<&mut F>,
         waker: &Waker,
-    ) -> Outcome<Poll<F::Output>> {
+    ) -> std::thread::Result<Poll<F::Output>> {
         self.stop_searching();
         self.watched(cx, || main.poll(&mut std::task::Context::from_waker(waker)))
     }
 
     /// Runs code of `main` where the monitor sees it, and catches its panic.
-    fn watched<R>(&self, cx: &Context<'_>, code: impl FnOnce() -> R) -> Outcome<R> {
+    fn watched<R>(&self, cx: &Context<'_>, code: impl FnOnce() -> R) -> std::thread::Result<R> {
         let watch = || watched(cx, self.slot(), PINNED, Current::Main, code);
         catch_unwind(AssertUnwindSafe(watch)).inspect_err(|_| {
             // The unwinding skipped the end of the poll.
@@ -227,6 +252,9 @@ impl MainLoop {
         self.enter(|main, cx| {
             tasks.close(|task| main.local.queue.borrow_mut().push_back(task));
             while tasks.len() > 0 {
+                if main.shared.is_forked() {
+                    return;
+                }
                 match main.local.next() {
                     Some(task) => main.run_local(cx, task),
                     // A guest is about to deliver one.
@@ -234,20 +262,33 @@ impl MainLoop {
                 }
             }
         });
-        self.local.pinned.close();
+        if !self.shared.is_forked() {
+            self.local.pinned.close();
+        }
     }
 
     /// The end of one run of a runtime that goes on.
     pub(crate) fn finish(mut self) {
         self.end_local();
+        if self.shared.is_forked() {
+            // The parent's. Leaked with the local tasks that are left.
+            return std::mem::forget(self);
+        }
         self.leave_slot();
     }
 
     /// The end of one run and of its runtime.
     pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
         self.end_local();
-        let report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
-        self.leave_slot();
+        let mut report = ShutdownReport::default();
+        if !self.shared.is_forked() {
+            report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
+        }
+        if self.shared.is_forked() {
+            std::mem::forget(self);
+        } else {
+            self.leave_slot();
+        }
         report
     }
 }
@@ -255,7 +296,7 @@ impl MainLoop {
 impl Drop for MainLoop {
     fn drop(&mut self) {
         // Only if something above panicked, which would be a bug of ours: the slot must not be lost.
-        if let Some(worker) = self.worker.take() {
+        if let Some(worker) = self.worker.take().filter(|_| !self.shared.is_forked()) {
             self.shared.closing.set_main(None);
             worker.vacate();
             self.shared.notify(MayStart::Yes);

@@ -91,7 +91,7 @@ fn thread(shared: &Arc<Shared>) {
         let mut watch = Watch::new(shared.slots.len());
         while !shared.closing.is_over() {
             if shared.closing.is_requested() {
-                closing::close_as_asked(&cx);
+                let _ = closing::close_as_asked(&cx);
             } else if watch.quiet_looks >= MONITOR_LOOKS && shared.idle.monitor_sleeps() {
                 watch.quiet_looks = 0;
                 std::thread::park();

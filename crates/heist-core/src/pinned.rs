@@ -1,14 +1,21 @@
 //! Work that can run on one thread only: `main` and local tasks.
 //!
-//! [`Pinned`] is what others see of that thread: a flag that says `main` was woken, an inbox of local tasks
-//! woken elsewhere, and a way to wake the thread. [`Local`] is what the thread keeps to itself.
+//! [`Pinned`] is what others see of that thread: what they tell `main` (`summons.rs`), an inbox of local
+//! tasks woken elsewhere, and a way to wake the thread. [`Local`] is what the thread keeps to itself.
 //!
-//! A wake from another thread publishes (flag or inbox), then sets `attention`, and then unparks,
+//! A wake from another thread publishes (summons or inbox), then sets `attention`, and then unparks,
 //! which leaves a token if the thread is awake. Before every poll the thread looks at `attention`
 //! alone, and clears it before it looks at what it stands for; before every park it looks at all of
 //! it. So there is no look-then-sleep race here beyond the parker's own. Local tasks follow the rule of guests
 //! (`guests.rs`) with a count of their own, so that one `run` of a long-lived runtime can end
 //! without waiting for the guests of all others.
+//!
+//! # The end of `main`
+//!
+//! Anybody may ask for it: [`Pinned::request_cancel`] is the one way, and
+//! [`Pinned::must_drop_main`] the one place that decides whether `main` is dropped or polled when
+//! its turn comes. As for tasks, it is never dropped inside the call that asks, and an output that
+//! is ready first wins.
 
 #![forbid(unsafe_code)]
 
@@ -16,12 +23,13 @@ use crate::context::Context;
 use crate::guests::Guests;
 use crate::seam::NEVER;
 use crate::shared::Shared;
-use crate::task::{Runnable, TaskList};
+use crate::summons::Summons;
+use crate::task::{Id, Runnable, TaskList};
 use parking_lot::Mutex;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::Wake;
 use std::thread::Thread;
 use std::time::Duration;
@@ -35,9 +43,12 @@ pub(crate) struct Pinned {
     inbox: Mutex<Vec<Runnable>>,
     /// The inbox is not empty. Set after a push, cleared before it is emptied.
     mail: AtomicBool,
-    /// `main` wants to be polled.
-    main_woken: AtomicBool,
-    /// Local tasks wait in the thread's own queue while it runs a Send task; for the monitor.
+    /// What `main` was told from elsewhere.
+    summons: Summons,
+    /// What handles to `main` call it; made with the first of them.
+    main_id: OnceLock<Id>,
+    /// `main`, woken by its own thread, or local tasks wait while the thread runs a Send task; for
+    /// the monitor.
     local_waiting: AtomicBool,
     /// The monitor found pinned work waiting behind a Send task that blocked this thread.
     evicted: AtomicBool,
@@ -59,7 +70,8 @@ impl Pinned {
             tasks: TaskList::new(),
             inbox: Mutex::new(Vec::new()),
             mail: AtomicBool::new(false),
-            main_woken: AtomicBool::new(true),
+            summons: Summons::new(),
+            main_id: OnceLock::new(),
             local_waiting: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             attention: AtomicBool::new(true),
@@ -81,7 +93,7 @@ impl Pinned {
     /// Whether anything pinned waits for this thread: a hint for others, exact for the thread
     /// itself after `set_slot` or a park.
     pub(crate) fn has_work(&self) -> bool {
-        self.main_woken.load(Ordering::Relaxed) || self.mail.load(Ordering::Relaxed)
+        self.summons.is_woken() || self.mail.load(Ordering::Relaxed)
     }
 
     /// Whether pinned work waits behind the Send task that this thread runs: for the monitor.
@@ -105,11 +117,34 @@ impl Pinned {
         self.attention.store(true, Ordering::Release);
     }
 
-    /// Takes the wake of `main`.
-    pub(crate) fn take_main_woken(&self) -> bool {
-        // Ordering: the load is a hint that saves the swap; Acquire pairs with the Release of
-        // `wake_main`, so that the poll sees what the waker did.
-        self.main_woken.load(Ordering::Relaxed) && self.main_woken.swap(false, Ordering::Acquire)
+    /// Asks for the end of `main`, from any thread: it is dropped at its next suspension point. True
+    /// for the request that came first, and before the end.
+    pub(crate) fn request_cancel(&self) -> bool {
+        let first = self.summons.request();
+        if first {
+            self.wake_main();
+        }
+        first
+    }
+
+    /// Whether `main`, whose turn it is, is to be dropped instead of polled.
+    pub(crate) fn must_drop_main(&self) -> bool {
+        self.summons.is_requested()
+    }
+
+    /// `main` is gone.
+    pub(crate) fn main_has_ended(&self) {
+        self.summons.end();
+    }
+
+    /// Whether `main` is gone.
+    pub(crate) fn is_main_gone(&self) -> bool {
+        self.summons.has_ended()
+    }
+
+    /// What handles to `main` call it.
+    pub(crate) fn main_id(&self) -> Id {
+        *self.main_id.get_or_init(Id::next)
     }
 
     /// The monitor asks the thread to leave its slot.
@@ -128,10 +163,11 @@ impl Pinned {
     }
 
     fn wake_main(&self) {
-        let own = crate::context::with(|cx| cx.is_some_and(|cx| cx.is_pinned(self)));
-        if own {
-            self.main_woken.store(true, Ordering::Release);
-            self.call_attention();
+        let own = crate::context::with(|cx| match cx {
+            Some(cx) if cx.is_pinned(self) => cx.local.inspect(|local| local.wake_main()).is_some(),
+            _ => false,
+        });
+        if own || self.shared.is_forked() {
             return;
         }
         // A waker holds an `Arc`, so the memory is there; the guest count keeps what the unpark
@@ -139,8 +175,7 @@ impl Pinned {
         let Some(_guest) = self.guests.enter() else {
             return;
         };
-        // Ordering: Release pairs with `take_main_woken`.
-        if !self.main_woken.swap(true, Ordering::AcqRel) {
+        if self.summons.wake() {
             self.call_attention();
             self.unpark();
         }
@@ -154,6 +189,10 @@ impl Pinned {
                 self.call_attention();
                 return;
             }
+        }
+        if self.shared.is_forked() {
+            // Nobody would run it, and the inbox may be locked for ever.
+            return;
         }
         let _guest = self.guests.enter_held();
         self.inbox.lock().push(task);
@@ -216,6 +255,8 @@ impl Wake for Pinned {
 pub(crate) struct Local {
     pub(crate) pinned: Arc<Pinned>,
     pub(crate) queue: RefCell<VecDeque<Runnable>>,
+    /// `main` was woken on this thread.
+    woken: Cell<bool>,
 }
 
 impl Local {
@@ -223,7 +264,22 @@ impl Local {
         Local {
             pinned: Arc::new(Pinned::new(shared.clone())),
             queue: RefCell::new(VecDeque::new()),
+            woken: Cell::new(false),
         }
+    }
+
+    /// `main` is woken by something that runs on this thread.
+    fn wake_main(&self) {
+        self.woken.set(true);
+        // What runs here may be a Send task, which blocks after this.
+        self.pinned.local_waiting.store(true, Ordering::Relaxed);
+        self.pinned.call_attention();
+    }
+
+    /// Takes the wakes of `main`, from here and from elsewhere.
+    pub(crate) fn take_main_woken(&self) -> bool {
+        let own = self.woken.replace(false);
+        self.pinned.summons.take_woken() || own
     }
 
     /// The next local task. Mail goes to the end of the queue first.
@@ -239,9 +295,9 @@ impl Local {
     }
 
     /// After a look at all pinned work: what is left calls for another one before the next poll, and
-    /// the monitor is told whether local tasks wait for it.
+    /// the monitor is told whether it waits.
     pub(crate) fn looked(&self) {
-        let waiting = !self.queue.borrow().is_empty();
+        let waiting = self.woken.get() || !self.queue.borrow().is_empty();
         self.pinned.local_waiting.store(waiting, Ordering::Relaxed);
         if waiting || self.pinned.has_work() {
             self.pinned.call_attention();
@@ -250,7 +306,7 @@ impl Local {
 
     /// Whether the thread has pinned work: it must not park.
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.borrow().is_empty() || self.pinned.has_work()
+        self.woken.get() || !self.queue.borrow().is_empty() || self.pinned.has_work()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::context::{self, Context, Current, Role};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
-use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, create, is_of};
+use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -27,6 +27,8 @@ pub struct Entered {
     pub role: Role,
     /// Where the runtime was entered or made.
     pub site: &'static Location<'static>,
+    /// Whether it belongs to the parent of this process.
+    pub is_forked: bool,
 }
 
 /// The runtime the current thread is inside of.
@@ -35,6 +37,7 @@ pub fn entered() -> Option<Entered> {
         cx.map(|cx| Entered {
             role: cx.role,
             site: cx.site,
+            is_forked: cx.shared.is_forked(),
         })
     })
 }
@@ -114,6 +117,12 @@ impl Runtime {
         self.shared.closing.has_begun()
     }
 
+    /// Whether it belongs to the parent of this process. Then it must not be run; closing and
+    /// dropping it leaks it.
+    pub fn is_forked(&self) -> bool {
+        self.shared.is_forked()
+    }
+
     /// Ends the loop; a second call gives the same report.
     ///
     /// In async code, where waiting would block a worker, one of the runtime's own threads ends the
@@ -127,6 +136,12 @@ impl Runtime {
 
     fn close_now(&mut self, site: &'static Location<'static>) {
         let shared = &self.shared;
+        if shared.is_forked() {
+            // Its threads are not here to be joined, and wakers of its tasks may point to it.
+            std::mem::forget(shared.clone());
+            self.report = Some(ShutdownReport::default());
+            return;
+        }
         self.report = context::with(|cx| match cx {
             Some(cx) if !may_block(cx, shared) => {
                 closing::close_later(shared, cx, site);
@@ -187,6 +202,11 @@ impl Handle {
         self.shared.closing.has_begun()
     }
 
+    /// Whether the runtime belongs to the parent of this process: it takes no tasks here.
+    pub fn is_forked(&self) -> bool {
+        self.shared.is_forked()
+    }
+
     /// Whether both refer to the same runtime.
     pub fn is_same(&self, other: &Handle) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -207,23 +227,22 @@ impl Handle {
         &self,
         spawn: Spawn,
         future: F,
+        unseen: Unseen<F>,
     ) -> Result<JoinHandle<F::Output>, (F, JoinError)>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let shared = &self.shared;
+        if shared.is_forked() {
+            return Err((future, JoinError::forked(&unborn(spawn))));
+        }
         if !shared.closing.has_begun() {
             if let Err(error) = self.ensure_worker() {
-                let label = Label {
-                    id: Id::next(),
-                    name: spawn.name,
-                    site: spawn.site,
-                };
-                return Err((future, JoinError::no_thread(&label, error)));
+                return Err((future, JoinError::no_thread(&unborn(spawn), error)));
             }
         }
-        let spawned = context::with(|cx| shared.spawn(cx, spawn, future));
+        let spawned = context::with(|cx| shared.spawn(cx, spawn, future, unseen));
         spawned.map_err(|(future, label)| (future, JoinError::closed(&label)))
     }
 
@@ -234,7 +253,21 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.try_spawn(spawn, future)
+        self.try_spawn(spawn, future, Unseen::dropped())
+            .unwrap_or_else(|(future, error)| {
+                drop(future);
+                JoinHandle::refused(error.label(), error)
+            })
+    }
+
+    /// The same, for a task whose `Err` is reported if nobody takes it.
+    pub fn spawn_fallible<F, T, E>(&self, spawn: Spawn, future: F) -> JoinHandle<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        self.try_spawn(spawn, future, Unseen::reported())
             .unwrap_or_else(|(future, error)| {
                 drop(future);
                 JoinHandle::refused(error.label(), error)
@@ -247,6 +280,10 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        if self.shared.is_forked() {
+            drop(call);
+            return refused_forked(spawn);
+        }
         context::with(|cx| self.shared.blocking.spawn(&self.shared, cx, spawn, call))
     }
 
@@ -254,16 +291,20 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If the runtime has no thread and can start none.
+    /// If the runtime has no thread and can start none. In the child of a fork that the future has
+    /// made, when it is pending.
     pub fn block_on<F: Future>(
         &self,
         site: &'static Location<'static>,
         future: F,
-    ) -> io::Result<F::Output> {
+    ) -> Result<F::Output, NotEntered> {
+        if self.is_forked() {
+            return Err(NotEntered::Forked);
+        }
         // While we are here somebody must work: the thread of a `run` that ends sees to it.
         let _visit = self.shared.visit();
         if !self.shared.closing.has_begun() {
-            self.ensure_worker()?;
+            self.ensure_worker().map_err(NotEntered::NoThread)?;
         }
         let cx = Context::new(&self.shared, Role::BlockOn, site);
         let thread = std::thread::current();
@@ -273,16 +314,17 @@ impl Handle {
         });
         let waker = Waker::from(parker.clone());
         // The future is pinned inside the closure, so that it is dropped in the context as well.
-        Ok(context::enter(&cx, || {
+        context::enter(&cx, || {
             let mut future = pin!(future);
             let mut task = std::task::Context::from_waker(&waker);
             loop {
                 match cx.polling(Current::Main, || future.as_mut().poll(&mut task)) {
-                    Poll::Ready(output) => return output,
+                    Poll::Ready(output) => return Ok(output),
+                    Poll::Pending if self.is_forked() => return Err(NotEntered::Forked),
                     Poll::Pending => parker.park(),
                 }
             }
-        }))
+        })
     }
 
     fn ensure_worker(&self) -> io::Result<()> {
@@ -293,6 +335,31 @@ impl Handle {
     pub fn live_tasks(&self) -> usize {
         self.shared.lists().map(|list| list.len()).sum::<usize>() + self.shared.blocking.tasks.len()
     }
+}
+
+/// Why a future was not run to its end.
+#[derive(Debug)]
+pub enum NotEntered {
+    /// The runtime has no thread and can start none. The future was not polled.
+    NoThread(io::Error),
+    /// The runtime belongs to the parent of this process.
+    Forked,
+}
+
+/// The label of a task that was not made.
+fn unborn(spawn: Spawn) -> Label {
+    Label {
+        id: Id::next(),
+        name: spawn.name,
+        site: spawn.site,
+    }
+}
+
+/// The handle of a task that was not made, because the runtime is a parent's.
+fn refused_forked<T>(spawn: Spawn) -> JoinHandle<T> {
+    let label = unborn(spawn);
+    let error = JoinError::forked(&label);
+    JoinHandle::refused(label, error)
 }
 
 /// Wakes a thread in `block_on`. The thread's own parking token may be used up by user code inside
@@ -329,22 +396,24 @@ impl Wake for ThreadWaker {
 /// # Errors
 ///
 /// The future, if this thread is inside no runtime.
-pub fn spawn<F>(spawn: Spawn, future: F) -> Result<JoinHandle<F::Output>, F>
+pub fn spawn<F>(spawn: Spawn, future: F, unseen: Unseen<F>) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     context::with(|cx| match cx {
         None => Err(future),
-        Some(cx) => {
-            Ok(cx
-                .shared
-                .spawn(Some(cx), spawn, future)
-                .unwrap_or_else(|(future, label)| {
-                    drop(future);
-                    JoinHandle::refused(label.clone(), JoinError::closed(&label))
-                }))
+        Some(cx) if cx.shared.is_forked() => {
+            drop(future);
+            Ok(refused_forked(spawn))
         }
+        Some(cx) => Ok(cx
+            .shared
+            .spawn(Some(cx), spawn, future, unseen)
+            .unwrap_or_else(|(future, label)| {
+                drop(future);
+                JoinHandle::refused(label.clone(), JoinError::closed(&label))
+            })),
     })
 }
 
@@ -373,21 +442,27 @@ where
         if cx.is_polling_send_task() {
             return Err(NotLocal::NotPinned);
         }
+        if cx.shared.is_forked() {
+            drop(future);
+            return Ok(refused_forked(spawn));
+        }
         let pinned = &local.pinned;
         let owner = NonNull::from(&**pinned).cast();
         let new = cx
             .shared
             .new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
-        Ok(match create(new, future).publish(&pinned.tasks) {
-            Ok((handle, task)) => {
-                pinned.wake_task(Some(cx), task);
-                handle
-            }
-            Err((future, label)) => {
-                drop(future);
-                JoinHandle::refused(label.clone(), JoinError::closed(&label))
-            }
-        })
+        Ok(
+            match create(new, future, Unseen::dropped()).publish(&pinned.tasks) {
+                Ok((handle, task)) => {
+                    pinned.wake_task(Some(cx), task);
+                    handle
+                }
+                Err((future, label)) => {
+                    drop(future);
+                    JoinHandle::refused(label.clone(), JoinError::closed(&label))
+                }
+            },
+        )
     })
 }
 
@@ -436,6 +511,17 @@ impl Future for YieldNow {
         }
         Poll::Pending
     }
+}
+
+/// Asks for the end of the main future that is being polled on this thread. True for the request
+/// that came first; false also where no main future of a run is being polled.
+pub fn cancel_main() -> bool {
+    context::with(|cx| match cx {
+        Some(cx) if matches!(cx.current.get(), Current::Main) => {
+            cx.local.is_some_and(|local| local.pinned.request_cancel())
+        }
+        _ => false,
+    })
 }
 
 /// The task that is being polled on this thread.
@@ -508,7 +594,8 @@ pub fn attend(slot: usize) {
 fn with_worker<R>(f: impl FnOnce(&Context<'_>) -> R) -> io::Result<R> {
     context::with(|cx| {
         let cx = cx.ok_or_else(|| io::Error::other("this thread is inside no heist runtime"))?;
-        if !cx.shared.closing.has_begun() {
+        // In the child of a fork the driver itself refuses.
+        if !cx.shared.closing.has_begun() && !cx.shared.is_forked() {
             cx.shared.threads.ensure_worker(cx.shared)?;
         }
         Ok(f(cx))

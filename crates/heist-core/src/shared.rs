@@ -6,12 +6,13 @@ use crate::blocking::Pool;
 use crate::closing::Closing;
 use crate::config::{Config, MainThread};
 use crate::context::Context;
+use crate::fork::Generation;
 use crate::guests::Guests;
 use crate::idle::Idle;
 use crate::monitor::Monitor;
 use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
-use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, create};
+use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) closing: Closing,
     /// Where the runtime was made.
     pub(crate) site: &'static Location<'static>,
+    /// In which process.
+    generation: Generation,
 }
 
 impl std::fmt::Debug for Shared {
@@ -94,7 +97,14 @@ impl Shared {
             config,
             seam,
             site,
+            generation: Generation::now(),
         })
+    }
+
+    /// Whether this process is a child of the one that the runtime belongs to.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation.has_gone_by()
     }
 
     /// Whether the caller of `run` takes part in running Send tasks.
@@ -123,14 +133,15 @@ impl Shared {
             .chain([&self.outsiders])
     }
 
-    /// Spawns a Send task from the thread whose context is `cx`; gives the future back if the
-    /// runtime is closed.
+    /// Spawns a Send task from the thread whose context is `cx`; gives the future
+    /// back if the runtime is closed.
     #[inline]
     pub(crate) fn spawn<F>(
         &self,
         cx: Option<&Context<'_>>,
         spawn: Spawn,
         future: F,
+        unseen: Unseen<F>,
     ) -> Result<JoinHandle<F::Output>, (F, Label)>
     where
         F: Future + Send + 'static,
@@ -142,7 +153,7 @@ impl Shared {
             None => Birth::OUTSIDE,
         };
         let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
-        let (handle, task) = create(new, future).publish(self.list(birth))?;
+        let (handle, task) = create(new, future, unseen).publish(self.list(birth))?;
         self.monitor.wanted(self);
         if let Some(worker) = cx.and_then(|cx| cx.worker) {
             worker.push_new(task);
@@ -191,6 +202,8 @@ impl Shared {
                 self.injector.push(task);
                 self.notify(MayStart::Yes);
             }
+            // In the child of a fork nobody would run it, and the injector may be held for ever.
+            None if self.is_forked() => {}
             None => {
                 let guest = self.guests.enter_held();
                 self.injector.push(task);
@@ -203,6 +216,9 @@ impl Shared {
     /// Somebody should look for work that was just published: wakes a sleeping worker, or starts
     /// one, unless somebody searches already.
     pub(crate) fn notify(&self, may_start: MayStart) {
+        if self.is_forked() {
+            return;
+        }
         if let Some(slot) = self.idle.claim() {
             self.seam.unpark(slot as usize);
         } else if may_start == MayStart::Yes {
@@ -264,7 +280,7 @@ impl Shared {
     /// After a slot was given back: somebody must take over its shard, if that is used, and the
     /// tasks, if that was the last worker.
     pub(crate) fn worker_has_left(&self, index: usize) {
-        if self.closing.has_begun() {
+        if self.closing.has_begun() || self.is_forked() {
             return;
         }
         let needed = self.needs_worker();
@@ -281,7 +297,7 @@ impl Shared {
         // Ordering: SeqCst, the counterpart of the one in `needs_worker`: either whoever leaves the
         // slot sees that its shard is used, or we see that the slot is vacant.
         fence(Ordering::SeqCst);
-        if !self.closing.has_begun() {
+        if !self.closing.has_begun() && !self.is_forked() {
             self.threads.attend(self, index);
         }
     }

@@ -1,6 +1,6 @@
 //! The only door to the primitives of the model-checked protocols.
 //!
-//! The protocols that are model-checked (`task/state.rs`, `idle`, `guests.rs`) import these names
+//! The protocols that are model-checked (`task/state.rs`, `idle`, `guests.rs`, `summons.rs`) import these names
 //! from here, so that `--cfg heist_loom` swaps the real primitives for loom's in one place. Loom cannot see into
 //! `parking_lot`; the lock below keeps its signatures over loom's mutex.
 
@@ -9,7 +9,9 @@
 #[cfg(not(heist_loom))]
 mod real {
     pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     /// Gives the processor to somebody else while a guest finishes.
     pub(crate) fn yield_thread() {
@@ -19,7 +21,9 @@ mod real {
 
 #[cfg(heist_loom)]
 mod real {
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     /// loom's mutex with the signatures of `parking_lot`.
     #[derive(Debug)]

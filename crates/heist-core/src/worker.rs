@@ -113,7 +113,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
     }
     let mut cx = Context::new(&shared, Role::Worker, shared.site);
     cx.worker = Some(&worker);
-    context::enter(&cx, || {
+    let is_ours = context::enter(&cx, || {
         worker.enter_loop();
         loop {
             match worker.step(&cx) {
@@ -121,16 +121,22 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
                 Step::WouldPark(_) if shared.closing.is_over() || worker.try_retire() => break,
                 Step::WouldPark(deadline) => worker.park(&cx, worker.nap(deadline)),
             }
-            if shared.closing.is_requested() {
-                crate::closing::close_as_asked(&cx);
+            if shared.closing.is_requested() && !crate::closing::close_as_asked(&cx) {
+                return false;
             }
         }
         // A request may have come after the last look, from somebody who counted on this worker.
         if shared.closing.is_requested() {
-            crate::closing::close_as_asked(&cx);
+            let _ = crate::closing::close_as_asked(&cx);
         }
         worker.leave_loop();
+        true
     });
+    if !is_ours {
+        // The child of a fork: what the worker consists of is the parent's, and is leaked.
+        std::mem::forget((worker, shared));
+        return;
+    }
     shared.config.hooks.thread_stop();
     let index = worker.index;
     worker.vacate();
@@ -387,6 +393,9 @@ impl Worker {
     /// Runs code that blocks: the LIFO slot is emptied into the queue, where others find it, and
     /// the worker counts as blocked, so that a spare may run.
     pub(crate) fn block<R>(&self, call: impl FnOnce() -> R) -> R {
+        if self.shared.is_forked() {
+            return call();
+        }
         struct Unblock<'a>(&'a Worker);
         impl Drop for Unblock<'_> {
             fn drop(&mut self) {
@@ -649,8 +658,8 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
         None => running.complete(kept),
     };
     for error in unseen.iter().chain(late.iter()) {
-        cx.shared.closing.count_panicked(error);
-        cx.shared.config.hooks.report(&Report::Panicked(error));
+        cx.shared.closing.count_unseen(error);
+        cx.shared.config.hooks.report(&Report::unseen(error));
     }
 }
 

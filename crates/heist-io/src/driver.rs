@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::fork::{Generation, forked_error};
 use crate::home::{Home, Patience};
 use crate::shard::Shard;
 use crate::source::{Record, Source};
@@ -66,6 +67,7 @@ pub struct Driver {
     /// When sources move, see `home.rs`.
     pub(crate) patience: Patience,
     moves: AtomicU64,
+    generation: Generation,
 }
 
 impl Driver {
@@ -76,6 +78,7 @@ impl Driver {
             closed: AtomicBool::new(false),
             patience: Patience::new(),
             moves: AtomicU64::new(0),
+            generation: Generation::now(),
         }
     }
 
@@ -153,7 +156,12 @@ impl Driver {
 
     /// Ends the driver logically: wakes every waiter, which then gets [`Closed`], as does whatever is
     /// registered or armed later, and unparks all owners. Idempotent; only the first call does the work.
+    ///
+    /// In the child of a fork it does nothing.
     pub fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
         // Ordering: AcqRel: with `is_closed`. The shards have flags of their own under their locks.
         if !self.closed.swap(true, Ordering::AcqRel) {
             for shard in &self.shards {
@@ -165,8 +173,11 @@ impl Driver {
     /// Closes every file descriptor of the driver. Idempotent; closes the driver first if need be.
     ///
     /// For when no thread parks any more; it waits for whoever still does. Calls that come later are
-    /// answered with [`Closed`], or go without descriptors.
+    /// answered with [`Closed`], or go without descriptors. In the child of a fork it does nothing.
     pub fn release(&self) {
+        if self.is_forked() {
+            return;
+        }
         self.close();
         for shard in &self.shards {
             shard.release();
@@ -178,6 +189,11 @@ impl Driver {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Whether this process is a child of the one that the driver was made in: see [`forked`](crate::forked).
+    pub fn is_forked(&self) -> bool {
+        self.generation.has_gone_by()
+    }
+
     /// Registers `io`, which must be non-blocking, with `shard`.
     ///
     /// A stream socket is registered after its `connect` was started: before, the system reports it as
@@ -185,8 +201,12 @@ impl Driver {
     ///
     /// # Errors
     /// [`Closed`] after [`close`](Driver::close); what the system answers if it has no descriptors or
-    /// memory left or cannot watch this kind of descriptor. Nothing is left behind then.
+    /// memory left or cannot watch this kind of descriptor; `NotConnected` in the child of a fork.
+    /// Nothing is left behind then.
     pub fn register(self: &Arc<Self>, io: BorrowedIo<'_>, shard: usize) -> io::Result<Source> {
+        if self.is_forked() {
+            return Err(forked_error());
+        }
         let shard = self.number(shard);
         let make = |key| Arc::new(Record::new(key, Home::new(shard, key, &self.patience)));
         let (record, _, registration) = self.shards[shard].admit(io, make)?;

@@ -53,6 +53,7 @@
 //! | `wheel`     | the timing wheel, pure data                                             |
 //! | `wakers`    | running collected wakers                                                |
 //! | `clock`     | nanoseconds and `Instant`                                               |
+//! | `fork`      | a driver in the child of a fork                                         |
 //! | `sys`       | epoll, and everything else through `polling`; one file each, same names |
 //! | `sync`      | the only door to atomics, locks and threads                             |
 //! | `models`    | the protocols above under loom                                          |
@@ -64,6 +65,7 @@
 mod alarm;
 mod clock;
 mod driver;
+mod fork;
 mod home;
 mod readiness;
 mod registry;
@@ -83,6 +85,7 @@ mod tests;
 
 pub use crate::clock::{NEVER, from_std, now, to_std};
 pub use crate::driver::{Closed, Driver, closed_error};
+pub use crate::fork::forked;
 pub use crate::home::MOVE_AFTER;
 pub use crate::readiness::{Direction, Ready};
 pub use crate::source::{ReadyFuture, Source};

@@ -44,6 +44,7 @@ use crossbeam_utils::CachePadded;
 use crate::alarm::Rouse;
 use crate::clock::{NEVER, now};
 use crate::driver::closed_error;
+use crate::fork::{Generation, forked_error};
 use crate::readiness::End;
 use crate::registry::{Key, Refused, Registry};
 use crate::source::Record;
@@ -96,6 +97,8 @@ pub(crate) struct Shard {
     released: AtomicBool,
     /// The owner's thread. Locked by unparkers that found it asleep there.
     owner: Mutex<Option<Thread>>,
+    /// The process that all of this belongs to.
+    generation: Generation,
 }
 
 impl Shard {
@@ -112,6 +115,7 @@ impl Shard {
             poller: RwLock::new(Os::None),
             released: AtomicBool::new(false),
             owner: Mutex::new(None),
+            generation: Generation::now(),
         }
     }
 
@@ -125,6 +129,10 @@ impl Shard {
 
     /// Sleeps until unparked, an event, a due timer, `deadline`, or spuriously. Owner only.
     pub(crate) fn park(&self, deadline: u64) {
+        if self.is_forked() {
+            // Spuriously: whoever parks here ends as soon as it looks.
+            return;
+        }
         let mut turn = self.turn.lock();
         if self.adopt(&mut turn) {
             self.park_in_poller(turn, deadline);
@@ -186,12 +194,18 @@ impl Shard {
     }
 
     fn unpark_thread(&self) {
+        if self.is_forked() {
+            return;
+        }
         if let Some(thread) = &*self.owner.lock() {
             thread.unpark();
         }
     }
 
     fn ring(&self) {
+        if self.is_forked() {
+            return;
+        }
         if let Os::Made(poller) = &*self.poller.read() {
             poller.ring();
         }
@@ -209,6 +223,9 @@ impl Shard {
 
     /// Sees what has happened, without waiting. Answers how many wakers were run.
     pub(crate) fn poll(&self) -> usize {
+        if self.is_forked() {
+            return 0;
+        }
         let mut ran = 0;
         if self.live() != 0 {
             if let Some(turn) = self.turn.try_lock() {
@@ -253,6 +270,12 @@ impl Shard {
             }
         });
         wakers
+    }
+
+    /// Whether all of this belongs to a parent of this process, and is not to be touched.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation.has_gone_by()
     }
 
     // --- Sources ---
@@ -330,6 +353,9 @@ impl Shard {
         registration: &Registration,
         io: BorrowedIo<'_>,
     ) -> io::Result<()> {
+        if self.is_forked() {
+            return Ok(());
+        }
         self.forget(key);
         match &*self.poller.read() {
             Os::Made(poller) => poller.remove(registration, io),
@@ -341,6 +367,9 @@ impl Shard {
     }
 
     pub(crate) fn abandon(&self, key: Key, registration: &Registration) {
+        if self.is_forked() {
+            return;
+        }
         self.forget(key);
         match &*self.poller.read() {
             Os::Made(poller) => poller.abandon(registration),
@@ -354,6 +383,9 @@ impl Shard {
         key: u64,
         interest: impl FnOnce() -> Interest,
     ) -> io::Result<()> {
+        if self.is_forked() {
+            return Err(forked_error());
+        }
         match &*self.poller.read() {
             Os::Made(poller) => poller.rearm(registration, key, interest),
             _ => Err(closed_error()),
@@ -405,6 +437,18 @@ impl Shard {
         turn.batch = Batch::new();
         drop(turn);
         drop(os);
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if self.is_forked() {
+            // Its destructor would take registrations out of what is the parent's poller too. What
+            // the shard has is the last but one reference at most: the turn has the other.
+            if let Os::Made(poller) = &*self.poller.read() {
+                std::mem::forget(poller.clone());
+            }
+        }
     }
 }
 

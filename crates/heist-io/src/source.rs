@@ -31,6 +31,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use crate::driver::{Driver, closed_error};
+use crate::fork::{Generation, forked_error};
 use crate::home::{Home, Lease};
 use crate::readiness::{Direction, End, Occurred, Place, Ready, Waiting, Word};
 use crate::registry::Key;
@@ -152,6 +153,7 @@ impl fmt::Debug for Record {
 /// ```
 pub struct Source {
     record: Arc<Record>,
+    generation: Generation,
     driver: Arc<Driver>,
 }
 
@@ -162,7 +164,11 @@ impl Source {
         driver: Arc<Driver>,
     ) -> Self {
         record.home.begin(registration);
-        Self { record, driver }
+        Self {
+            record,
+            generation: Generation::now(),
+            driver,
+        }
     }
 
     /// The shard, and the lease that it was read under.
@@ -178,9 +184,10 @@ impl Source {
     ///
     /// # Errors
     /// [`Closed`](crate::Closed) when the driver was closed; `NotConnected` when the source was
-    /// deregistered; what the system answers where waiting takes a system call.
+    /// deregistered, and in the child of a fork; what the system answers where waiting takes a system call.
     #[inline]
     pub fn poll_ready(&self, d: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        self.check_process()?;
         let seen = self.record.word.load();
         if seen.satisfies(d) {
             return Poll::Ready(answer(seen));
@@ -191,6 +198,19 @@ impl Source {
     fn poll_wait(&self, d: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.record.slot(d).register(cx.waker());
         self.sleep(d, Place::Slot)
+    }
+
+    /// Fails in the child of a fork: the descriptor may be used there, but what is known of it is for
+    /// the parent, and nobody would be woken.
+    ///
+    /// # Errors
+    /// `NotConnected` there.
+    #[inline]
+    pub fn check_process(&self) -> io::Result<()> {
+        if self.generation.has_gone_by() {
+            return Err(forked_error());
+        }
+        Ok(())
     }
 
     /// The end of every wait: the waker is in its place.
@@ -286,7 +306,7 @@ impl Source {
     /// # Errors
     /// What the system answers if it has no descriptors or memory left, and [`Closed`](crate::Closed)
     /// when the driver was closed: the source stays where it is and goes on working as before.
-    /// `NotConnected` when the source was deregistered.
+    /// `NotConnected` when the source was deregistered, and in the child of a fork.
     ///
     /// # Examples
     /// ```
@@ -304,6 +324,7 @@ impl Source {
     /// ```
     #[cold]
     pub fn move_to(&self, io: BorrowedIo<'_>, shard: usize) -> io::Result<()> {
+        self.check_process()?;
         let shard = self.driver.number(shard);
         let (old_shard, mut lease) = self.lease();
         if let Some(end) = self.record.word.load().end() {
@@ -330,12 +351,16 @@ impl Source {
 
     /// Takes `io`, the descriptor that was registered, out of the driver. Idempotent.
     ///
-    /// Who still waits is woken and gets an error.
+    /// Who still waits is woken and gets an error. In the child of a fork nothing is done: the parent
+    /// keeps the registration.
     ///
     /// # Errors
     /// What the system answers, for instance when `io` is not the descriptor that was registered. The
     /// source counts as deregistered all the same.
     pub fn deregister(&self, io: BorrowedIo<'_>) -> io::Result<()> {
+        if self.generation.has_gone_by() {
+            return Ok(());
+        }
         let mut wakers = WakeList::new();
         if !self.record.finish(End::Deregistered, &mut wakers) {
             return Ok(());
@@ -370,6 +395,10 @@ fn ended(end: End) -> io::Error {
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if self.generation.has_gone_by() {
+            // The lease may be locked for ever, and the registration is the parent's.
+            return;
+        }
         if self.record.word.load().end() != Some(End::Deregistered) {
             let (shard, lease) = self.lease();
             shard.abandon(lease.key, &lease.registration);
@@ -427,6 +456,10 @@ impl ReadyFuture<'_> {
 
     fn unlist(&mut self) {
         if self.place != NOWHERE {
+            if self.source.generation.has_gone_by() {
+                // The list may be locked for ever.
+                return;
+            }
             let place = std::mem::replace(&mut self.place, NOWHERE);
             let removed = self.source.record.list.lock().try_remove(place);
             drop(removed);
@@ -438,6 +471,7 @@ impl Future for ReadyFuture<'_> {
     type Output = io::Result<Ready>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        self.source.check_process()?;
         let mut seen = self.source.record.word.load();
         if !seen.satisfies(self.direction) {
             self.enlist(cx.waker());

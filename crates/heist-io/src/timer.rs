@@ -277,9 +277,11 @@ impl Timer {
     /// timer. With [`NEVER`] only [`Driver::close`](crate::Driver::close) ends the wait.
     ///
     /// # Errors
-    /// [`Closed`] when the driver is closed and the deadline still lies ahead.
+    /// [`Closed`] when the driver is closed, or this is the child of a fork, and the deadline still
+    /// lies ahead.
     pub fn poll_at(&mut self, deadline: u64, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let closed = self.shard.timers.is_closed();
+        // In the child of a fork nobody would fire it.
+        let closed = self.shard.is_forked() || self.shard.timers.is_closed();
         let now = now();
         if deadline <= now {
             self.cancel();
@@ -347,7 +349,7 @@ impl Timer {
     /// Gives the deadline up; nobody is woken. The timer can be used again.
     pub fn cancel(&mut self) {
         if let Some(held) = self.held.take() {
-            if !self.shard.timers.has_swept(held.deadline) {
+            if !self.shard.is_forked() && !self.shard.timers.has_swept(held.deadline) {
                 self.shard.timers.cancel(held.id);
             }
         }

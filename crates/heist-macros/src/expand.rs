@@ -27,15 +27,25 @@ pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand(options, item, "#[heist::main]", |function, options| {
         let heist = krate(options);
         let name = &function.signature.ident;
-        let call = match &options.workers {
-            None => quote!(#heist::run(#name())),
-            Some(workers) => quote! {
+        let workers = options
+            .workers
+            .iter()
+            .map(|workers| quote!(.workers(#workers)));
+        let ctrl_c = options
+            .cancel_on_ctrl_c
+            .iter()
+            .map(|_| quote!(.cancel_on_ctrl_c(true)));
+        let builder: TokenStream = workers.chain(ctrl_c).collect();
+        let call = if builder.is_empty() {
+            quote!(#heist::run(#name()))
+        } else {
+            quote! {
                 #heist::Runtime::builder()
-                    .workers(#workers)
+                    #builder
                     .build()
                     .expect("heist: the runtime could not be built")
                     .run(#name())
-            },
+            }
         };
         plain_function(function, TokenStream::new(), call)
     })
@@ -45,6 +55,12 @@ pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 pub(crate) fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     expand(options, item, "#[heist::test]", |function, options| {
         if let Err(error) = function.check_is_no_test_yet() {
+            return refused(&error, function.to_token_stream());
+        }
+        if let Some(word) = &options.cancel_on_ctrl_c {
+            let message =
+                "a test has no option `cancel_on_ctrl_c`: Ctrl-C ends all tests of a process";
+            let error = syn::Error::new(word.span(), message);
             return refused(&error, function.to_token_stream());
         }
         let heist = krate(options);
@@ -194,6 +210,32 @@ mod tests {
                 }
             },
         );
+    }
+
+    #[test]
+    fn main_with_ctrl_c_asks_the_builder_for_it() {
+        let call = |options: &str| main(tokens(options), tokens("async fn main() {}")).to_string();
+        let found = call("cancel_on_ctrl_c");
+        assert!(
+            found.contains(". cancel_on_ctrl_c (true) . build ()"),
+            "{found}"
+        );
+        assert!(!found.contains("workers"), "{found}");
+        let found = call("cancel_on_ctrl_c, workers = 2");
+        assert!(
+            found.contains(". workers (2) . cancel_on_ctrl_c (true)"),
+            "{found}"
+        );
+        assert!(!call("workers = 2").contains("ctrl_c"));
+    }
+
+    #[test]
+    fn a_test_has_no_ctrl_c() {
+        let item = tokens("async fn it() {}");
+        let (messages, functions) = errors_and_items(test(tokens("cancel_on_ctrl_c"), item));
+        assert_eq!(messages.len(), 1);
+        assert!(messages[0].contains("cancel_on_ctrl_c"), "{messages:?}");
+        assert_eq!(functions.len(), 1, "the function as it was");
     }
 
     #[test]

@@ -45,12 +45,14 @@ use proc_macro::TokenStream;
 ///
 /// - `workers = N`: the number of workers, an expression of type `usize`. Makes the runtime with
 ///   `heist::Runtime::builder().workers(N)` instead. A literal `0` is a compile error.
+/// - `cancel_on_ctrl_c`: Ctrl-C cancels `main` and ends the loop before the process ends, as
+///   `heist::Builder::cancel_on_ctrl_c` describes. Without it, Ctrl-C ends the process at once.
 /// - `crate = path`: where to find the crate `heist`, when it is renamed or re-exported. Default:
 ///   `::heist`.
 ///
 /// # Panics
 ///
-/// The function it makes panics where `heist::run` would. With `workers` it also panics when the
+/// The function it makes panics where `heist::run` would. With an option but `crate` it also panics when the
 /// runtime cannot be built, and says so.
 ///
 /// # Examples
@@ -71,6 +73,15 @@ use proc_macro::TokenStream;
 ///     let number: u32 = "17".parse()?;
 ///     assert_eq!(number, 17);
 ///     Ok(())
+/// }
+/// ```
+///
+/// A program that ends in order when somebody presses Ctrl-C:
+///
+/// ```
+/// #[heist::main(cancel_on_ctrl_c)]
+/// async fn main() {
+///     heist::yield_now().await;
 /// }
 /// ```
 ///

@@ -1,4 +1,5 @@
-//! What is written in the brackets of an attribute: `workers = N`, `crate = path`.
+//! What is written in the brackets of an attribute: `workers = N`, `crate = path`,
+//! `cancel_on_ctrl_c`.
 //!
 //! Reading never stops at the first mistake inside an option: all are collected, so that the
 //! compiler shows them together. The options that were right are kept, and the expansion goes on
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) workers: Option<Expr>,
     /// `crate = path`.
     pub(crate) krate: Option<Path>,
+    /// `cancel_on_ctrl_c`, a word without a value: where it stands.
+    pub(crate) cancel_on_ctrl_c: Option<Ident>,
 }
 
 impl Options {
@@ -35,11 +38,21 @@ impl Options {
         (options, mistakes.0)
     }
 
-    /// Reads `name = value, ..`; an error is one of syntax, after which nothing more can be read.
+    /// Reads `name = value, word, ..`; an error is one of syntax, after which nothing more can be read.
     fn read_list(&mut self, input: ParseStream<'_>, mistakes: &mut Mistakes) -> syn::Result<()> {
         while !input.is_empty() {
             // `crate` is a keyword, so any identifier must do.
             let name = Ident::parse_any(input)?;
+            if name == "cancel_on_ctrl_c" && !input.peek(Token![=]) {
+                let word = name.clone();
+                if let Err(error) = store(&mut self.cancel_on_ctrl_c, word, &name) {
+                    mistakes.add(error);
+                }
+                if !input.is_empty() {
+                    input.parse::<Token![,]>()?;
+                }
+                continue;
+            }
             input.parse::<Token![=]>().map_err(|error| {
                 let message = format!("expected a value: `{name} = ..`");
                 syn::Error::new(
@@ -74,10 +87,16 @@ impl Options {
                 let value = input.call(Path::parse_mod_style)?;
                 Ok(store(&mut self.krate, value, name))
             }
+            "cancel_on_ctrl_c" => {
+                input.parse::<Expr>()?;
+                let message = "the option `cancel_on_ctrl_c` has no value: write the word alone";
+                Ok(Err(syn::Error::new(name.span(), message)))
+            }
             _ => {
                 input.parse::<Expr>()?;
                 let message = format!(
-                    "unknown option `{name}`; the options are `workers = N` and `crate = path`"
+                    "unknown option `{name}`; the options are `workers = N`, `crate = path` and \
+                     `cancel_on_ctrl_c`"
                 );
                 Ok(Err(syn::Error::new(name.span(), message)))
             }
@@ -257,6 +276,36 @@ mod tests {
             mistake("crate = a, crate = b"),
             ("the option `crate` is given twice".to_owned(), 11)
         );
+    }
+
+    #[test]
+    fn the_word_for_ctrl_c_is_read_in_any_place() {
+        for text in [
+            "cancel_on_ctrl_c",
+            "cancel_on_ctrl_c,",
+            "workers = 2, cancel_on_ctrl_c",
+            "cancel_on_ctrl_c, workers = 2",
+        ] {
+            let (options, mistakes) = read(text);
+            assert_eq!(mistakes, [], "{text}");
+            assert!(options.cancel_on_ctrl_c.is_some(), "{text}");
+            assert_eq!(
+                options.workers.is_some(),
+                text.contains("workers"),
+                "{text}"
+            );
+        }
+        assert!(read("workers = 2").0.cancel_on_ctrl_c.is_none());
+    }
+
+    #[test]
+    fn the_word_for_ctrl_c_has_no_value_and_is_given_once() {
+        let (message, at) = mistake("cancel_on_ctrl_c = true");
+        assert!(message.contains("the word alone"), "{message}");
+        assert_eq!(at, 0);
+        let (message, at) = mistake("cancel_on_ctrl_c, cancel_on_ctrl_c");
+        assert!(message.contains("given twice"), "{message}");
+        assert_eq!(at, 18);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::scope::{Scope, scope_on};
 use crate::seam::Real;
 use crate::{Report, Runtime, task};
 use heist_core::{Config, MainThread};
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub struct Builder {
     config: Config,
     debug: Option<bool>,
+    cancel_on_ctrl_c: bool,
 }
 
 impl Default for Builder {
@@ -51,6 +53,7 @@ impl Builder {
         Builder {
             config: Config::default(),
             debug: None,
+            cancel_on_ctrl_c: false,
         }
     }
 
@@ -315,6 +318,51 @@ impl Builder {
         self
     }
 
+    /// Whether Ctrl-C (`SIGINT`) cancels the main future. Default: false, Ctrl-C does what it does
+    /// without heist.
+    ///
+    /// With `true`, while a run is on:
+    ///
+    /// 1. The first Ctrl-C asks for the end of `main`, as
+    ///    [`AbortHandle::abort`](crate::task::AbortHandle::abort) does: `main` is dropped at its next
+    ///    suspension point, and its run ends as always. [`Runtime::try_run`] then answers
+    ///    [`RunError::Interrupted`](crate::RunError::Interrupted). [`Runtime::run`] closes the
+    ///    runtime and then ends the process by `SIGINT`, so that a shell sees what it expects (a
+    ///    status of 130). A `main` that gives its output before it suspends has not been interrupted,
+    ///    and one that somebody else had cancelled before answers
+    ///    [`RunError::Cancelled`](crate::RunError::Cancelled).
+    /// 2. A second Ctrl-C before that end is reached ends the process at once.
+    ///
+    /// Once `main` has ended without a Ctrl-C, the next one ends the process, also while the runtime
+    /// is closing.
+    ///
+    /// The signal is that of the whole process, so this works on any thread, and with several runs at
+    /// once each of them is cancelled. `run` waits for the others before it ends the process. In a
+    /// closure of [`spawn_blocking`](crate::spawn_blocking) it panics instead: the runtime around it
+    /// ends the process, if anybody does.
+    ///
+    /// It is a wish. If the process has a handler for `SIGINT` already, or ignores it, that is left
+    /// alone and the run goes on without; so it does where no descriptor is left. When the run ends,
+    /// the default comes back, unless somebody has installed a handler meanwhile.
+    ///
+    /// A listener ([`ctrl_c`](crate::signal::ctrl_c)) is told of every Ctrl-C as well, and changes
+    /// nothing of this. A program that wants to decide for itself listens, and leaves this off.
+    ///
+    /// On systems other than Unix it has no effect yet.
+    ///
+    /// ```
+    /// let mut runtime = heist::Runtime::builder().cancel_on_ctrl_c(true).build()?;
+    /// match runtime.try_run(async { 42 }) {
+    ///     Err(heist::RunError::Interrupted) => println!("somebody pressed Ctrl-C"),
+    ///     answer => assert_eq!(answer.unwrap(), 42),
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn cancel_on_ctrl_c(mut self, cancel_on_ctrl_c: bool) -> Builder {
+        self.cancel_on_ctrl_c = cancel_on_ctrl_c;
+        self
+    }
+
     /// Called on every worker and blocking thread that the runtime starts, before its first work.
     /// Default: nothing.
     ///
@@ -455,16 +503,42 @@ impl Builder {
         self.build_at(Location::caller())
     }
 
+    /// Like [`scope()`](crate::scope()), on a runtime with these options.
+    ///
+    /// With [`cancel_on_ctrl_c`](Builder::cancel_on_ctrl_c), Ctrl-C cancels the body and the tasks of
+    /// the scope, and when all of them are gone ends the process as [`Runtime::run`] does.
+    ///
+    /// [`poll_grace`](Builder::poll_grace) has no effect: tasks that borrow are never left behind.
+    ///
+    /// ```
+    /// let words = ["one", "two"];
+    /// let total: usize = heist::Builder::new().workers(2).scope(async |s| {
+    ///     let first = s.spawn(async { words[0].len() });
+    ///     first.await.unwrap() + words[1].len()
+    /// });
+    /// assert_eq!(total, 6);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `scope` does, and with the error where [`build`](Builder::build) would answer one.
+    #[track_caller]
+    pub fn scope<'env, F, T>(mut self, body: F) -> T
+    where
+        F: for<'scope> AsyncFnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        self.config.poll_grace = None;
+        scope_on(self, Location::caller(), body)
+    }
+
     pub(crate) fn build_at(mut self, site: &'static Location<'static>) -> io::Result<Runtime> {
         self.config.debug = self.debug.unwrap_or_else(|| {
             std::env::var_os("HEIST_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
         });
         self.config.check()?;
+        crate::fork::watch();
         let seam = Arc::new(Real::new(self.config.workers + self.config.spare_workers));
-        Ok(Runtime::from_core(heist_core::Runtime::new(
-            self.config,
-            seam,
-            site,
-        )?))
+        let core = heist_core::Runtime::new(self.config, seam, site)?;
+        Ok(Runtime::from_core(core, self.cancel_on_ctrl_c))
     }
 }

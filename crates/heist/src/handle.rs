@@ -4,7 +4,7 @@
 
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
-use heist_core::{NotLocal, Spawn};
+use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::Location;
@@ -58,14 +58,16 @@ impl Handle {
         Handle::try_current().unwrap_or_else(|| no_runtime("Handle::current"))
     }
 
-    /// The runtime of this thread, if there is one.
+    /// The runtime of this thread, if there is one. In the child of a `fork` the runtime of its parent
+    /// is none.
     ///
     /// ```
     /// assert!(heist::Handle::try_current().is_none());
     /// heist::run(async { assert!(heist::Handle::try_current().is_some()) });
     /// ```
     pub fn try_current() -> Option<Handle> {
-        heist_core::Handle::try_current().map(Handle::from_core)
+        let core = heist_core::Handle::try_current().filter(|core| !core.is_forked());
+        core.map(Handle::from_core)
     }
 
     /// Spawns a task on the runtime, from any thread, before, between and during its runs.
@@ -116,6 +118,8 @@ impl Handle {
     ///
     /// - The runtime has ended, or is ending.
     /// - It has no thread and can start none; the error's `source()` is that of the thread.
+    ///
+    /// In the child of a `fork` there is a third: the runtime belongs to the parent.
     #[track_caller]
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
@@ -123,8 +127,30 @@ impl Handle {
         F::Output: Send + 'static,
     {
         self.core
-            .try_spawn(Spawn::at(Location::caller()), future)
+            .try_spawn(Spawn::at(Location::caller()), future, Unseen::dropped())
             .map_err(|(future, error)| SpawnError { future, error })
+    }
+
+    /// Spawns a task whose `Err` is reported if nobody takes it; see [`spawn_fallible`].
+    ///
+    /// Where the runtime does not take the task, as with [`Handle::spawn`].
+    ///
+    /// ```
+    /// let runtime = heist::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let task = handle.spawn_fallible(async { "7".parse::<u32>() });
+    /// assert_eq!(handle.block_on(task).unwrap(), Ok(7));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_fallible<F, T, E>(&self, future: F) -> JoinHandle<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        self.core
+            .spawn_fallible(Spawn::at(Location::caller()), future)
     }
 
     /// Runs a closure on the runtime's blocking pool, from any thread; see [`spawn_blocking`].
@@ -189,8 +215,10 @@ impl Handle {
     /// - [`RunError::Nested`] inside a running runtime.
     /// - [`RunError::Closed`] if the runtime has ended, or is ending.
     /// - [`RunError::Start`] if the runtime has no thread and can start none.
+    /// - [`RunError::Forked`] if the runtime belongs to the parent of this process.
     ///
-    /// In each case the future is dropped in the call and has not been polled.
+    /// In each case the future is dropped in the call and has not been polled, unless it is the
+    /// future itself that has forked: then `Forked` comes in the child when it is pending there.
     ///
     /// `Closed` is what this call finds when it begins. If the end of the runtime begins later, the
     /// future is polled to its own end nevertheless: what it spawns is refused, and the sockets and
@@ -203,16 +231,22 @@ impl Handle {
     pub fn try_block_on<M: IntoFuture>(&self, future: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
         check_nested("Handle::block_on")?;
+        if self.core.is_forked() {
+            return Err(RunError::Forked);
+        }
         if self.is_closed() {
             return Err(RunError::Closed);
         }
         self.core
             // The wrapper makes the future inside the runtime, and not here.
             .block_on(site, Entering::new(future))
-            .map_err(RunError::Start)
+            .map_err(|error| match error {
+                NotEntered::NoThread(error) => RunError::Start(error),
+                NotEntered::Forked => RunError::Forked,
+            })
     }
 
-    /// Whether the runtime has ended, or is ending.
+    /// Whether the runtime has ended, or is ending. For a child of its process it has.
     ///
     /// ```
     /// let mut runtime = heist::Runtime::new()?;
@@ -223,7 +257,7 @@ impl Handle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.core.is_closed()
+        self.core.is_closed() || self.core.is_forked()
     }
 
     #[cfg_attr(
@@ -319,11 +353,76 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    match heist_core::spawn(spawn, future) {
+    match heist_core::spawn(spawn, future, Unseen::dropped()) {
         Ok(handle) => handle,
         Err(future) => {
             drop(future);
             no_runtime("spawn")
+        }
+    }
+}
+
+/// Spawns a task whose `Err` is reported if nobody takes it.
+///
+/// Otherwise it is [`spawn`]: the handle gives a `Result<Result<T, E>, JoinError>`. Whoever awaits it
+/// has the error, and nothing is reported. If the handle is dropped, before the task has ended or
+/// after, an `Err` is reported once, as [`Report::Failed`](crate::Report::Failed): with what the task
+/// is called and what `Debug` shows of the error, as a `main` that returns an error is. An `Ok` is
+/// dropped, and so is a task that is cancelled.
+///
+/// The report goes to [`Builder::on_error`](crate::Builder::on_error), or to standard error where
+/// there is no handler, or where the handle of an ended task is dropped on a thread outside of the
+/// runtime.
+///
+/// ```
+/// use heist::Report;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let mut runtime = heist::Runtime::builder()
+///     .on_error(move |report| {
+///         if let Report::Failed { error, .. } = report {
+///             let _ = tell.send(error.to_string());
+///         }
+///     })
+///     .build()?;
+/// runtime.run(async {
+///     // Nobody waits for this one.
+///     drop(heist::spawn_fallible(async { Err::<(), _>("no route to host") }));
+///     // This one's error is seen.
+///     let task = heist::spawn_fallible(async { Err::<(), _>("refused") });
+///     assert_eq!(task.await.unwrap(), Err("refused"));
+/// });
+/// drop(runtime);
+/// assert_eq!(told.iter().collect::<Vec<_>>(), ["\"no route to host\""]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Where there is no runtime, as `spawn` does.
+#[track_caller]
+pub fn spawn_fallible<F, T, E>(future: F) -> JoinHandle<Result<T, E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: fmt::Debug + Send + 'static,
+{
+    spawn_fallible_at(Spawn::at(Location::caller()), future)
+}
+
+#[track_caller]
+pub(crate) fn spawn_fallible_at<F, T, E>(spawn: Spawn, future: F) -> JoinHandle<Result<T, E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: fmt::Debug + Send + 'static,
+{
+    match heist_core::spawn(spawn, future, Unseen::reported()) {
+        Ok(handle) => handle,
+        Err(future) => {
+            drop(future);
+            no_runtime("spawn_fallible")
         }
     }
 }

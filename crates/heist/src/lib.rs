@@ -40,7 +40,7 @@
 //! * [`run()`], [`try_run`]: the loop's whole life in one call. `#[heist::main]` and `#[heist::test]`
 //!   write it for you.
 //! * [`spawn`], [`JoinHandle`], [`JoinError`]: tasks. [`spawn_local`] for those that are not `Send`,
-//!   [`spawn_blocking`] and [`block_in_place`] for code that blocks.
+//!   [`spawn_fallible`] for those whose errors must not go unseen, [`spawn_blocking`] and [`block_in_place`] for code that blocks.
 //! * [`scope()`]: tasks that borrow from the caller's stack.
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
@@ -55,7 +55,9 @@
 mod builder;
 mod compat;
 mod context;
+mod fork;
 mod handle;
+mod interrupt;
 pub mod io;
 pub mod net;
 mod run;
@@ -71,7 +73,7 @@ pub use builder::Builder;
 pub use compat::LocalHandle;
 #[cfg(feature = "hyper")]
 pub use compat::hyper;
-pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_local};
+pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
     JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
 };

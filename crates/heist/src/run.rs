@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::Runtime;
-use heist_core::Role;
+use crate::interrupt::give_up;
+use heist_core::{Outcome, Role};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -40,7 +41,7 @@ use std::task::{Context, Poll};
 pub fn run<M: IntoFuture>(main: M) -> M::Output {
     match try_run(main) {
         Ok(output) => output,
-        Err(error) => panic!("{error}"),
+        Err(error) => give_up(&error),
     }
 }
 
@@ -61,8 +62,14 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 /// - [`RunError::Start`] if the runtime could not be made. The default configuration starts no
 ///   thread beforehand and opens no descriptor, so it gives no cause for this today.
 ///
-/// In both cases `main` is dropped in the call, as it was given: neither turned into its future nor
-/// polled.
+/// - [`RunError::Forked`] in the child of a `fork` that was called inside a running runtime, as long
+///   as the thread is inside of the copy. From the outer call it comes out when `main` is not ready
+///   at its next suspension point in the child. The parent is not affected.
+/// - [`RunError::Cancelled`] if `main` was cancelled: see
+///   [`AbortHandle::current`](crate::task::AbortHandle::current).
+///
+/// In the first two cases, and inside a copy, `main` is dropped in the call, as it was given: neither turned into its
+/// future nor polled.
 ///
 /// A thread that cannot be started later on is no error. The calling thread is a worker itself, so
 /// `main` and its tasks go on there.
@@ -76,7 +83,7 @@ pub fn try_run<M: IntoFuture>(main: M) -> Result<M::Output, RunError> {
     check_nested("run")?;
     let runtime = Runtime::builder().build_at(site).map_err(RunError::Start)?;
     // The wrapper makes the future inside the runtime, and not here.
-    Ok(runtime.run_and_close(site, Entering::new(main)))
+    runtime.run_and_close(site, Entering::new(main))
 }
 
 /// Why a loop was not run.
@@ -110,6 +117,15 @@ pub enum RunError {
     Closed,
     /// The runtime could not be made, or has no thread and could start none.
     Start(io::Error),
+    /// The runtime belongs to the parent of this process, which `fork` has copied. In the child, a
+    /// new thread, or this one once it has left the copied call, can run a loop of its own.
+    Forked,
+    /// `main` was asked to end by Ctrl-C, and was dropped before it was ready: see
+    /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
+    Interrupted,
+    /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
+    /// dropped before it was ready.
+    Cancelled,
 }
 
 impl fmt::Display for RunError {
@@ -123,6 +139,12 @@ impl fmt::Display for RunError {
             ),
             RunError::Closed => f.write_str("heist: the runtime is closed"),
             RunError::Start(error) => write!(f, "heist: the runtime could not be started: {error}"),
+            RunError::Forked => f.write_str(
+                "heist: the runtime belongs to the parent of this forked process; run one of your \
+                 own, outside of the call that was copied",
+            ),
+            RunError::Interrupted => f.write_str("heist: the main future was ended by Ctrl-C"),
+            RunError::Cancelled => f.write_str("heist: the main future was cancelled"),
         }
     }
 }
@@ -171,10 +193,12 @@ impl<M: IntoFuture> Future for Entering<M> {
     }
 }
 
-/// Refuses to enter a runtime where one is running. A blocking closure may: its thread runs no
+/// Refuses to enter a runtime where one is running, or was when this process was forked. A blocking closure may: its thread runs no
 /// tasks, so nothing waits for it.
 pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
+    crate::fork::notice();
     match heist_core::entered() {
+        Some(outer) if outer.role != Role::Blocking && outer.is_forked => Err(RunError::Forked),
         Some(outer) if outer.role != Role::Blocking => Err(RunError::Nested {
             call,
             entered_at: outer.site,
@@ -184,8 +208,13 @@ pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
 }
 
 /// Lets a panic of `main` go on.
-pub(crate) fn unwrap_outcome<T>(outcome: heist_core::Outcome<T>) -> T {
-    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+pub(crate) fn finished<T>(outcome: Outcome<T>) -> Result<T, RunError> {
+    match outcome {
+        Outcome::Output(output) => Ok(output),
+        Outcome::Panicked(payload) => resume_unwind(payload),
+        Outcome::Cancelled => Err(RunError::Cancelled),
+        Outcome::Forked => Err(RunError::Forked),
+    }
 }
 
 #[cfg(test)]

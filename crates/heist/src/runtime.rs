@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::run::{Entering, check_nested, unwrap_outcome};
+use crate::interrupt::{Interrupt, give_up, is_deadly};
+use crate::run::{Entering, check_nested};
 use crate::{Builder, Handle, RunError, ShutdownReport};
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -53,6 +54,7 @@ use std::panic::Location;
 #[derive(Debug)]
 pub struct Runtime {
     core: heist_core::Runtime,
+    cancel_on_ctrl_c: bool,
 }
 
 const _: fn() = || {
@@ -88,8 +90,11 @@ impl Runtime {
         Builder::new()
     }
 
-    pub(crate) fn from_core(core: heist_core::Runtime) -> Runtime {
-        Runtime { core }
+    pub(crate) fn from_core(core: heist_core::Runtime, cancel_on_ctrl_c: bool) -> Runtime {
+        Runtime {
+            core,
+            cancel_on_ctrl_c,
+        }
     }
 
     /// Runs `main` to its end on this thread.
@@ -110,11 +115,23 @@ impl Runtime {
     ///
     /// With the message of [`RunError`] where [`Runtime::try_run`] would answer it. A panic of
     /// `main` goes on after its run has ended; the runtime can be run again.
+    ///
+    /// # Ctrl-C
+    ///
+    /// Where `try_run` would answer [`RunError::Interrupted`], `run` ends the runtime as
+    /// [`close`](Runtime::close) does, and then the process, by `SIGINT`: see
+    /// [`Builder::cancel_on_ctrl_c`].
     #[track_caller]
     pub fn run<M: IntoFuture>(&mut self, main: M) -> M::Output {
         match self.try_run(main) {
             Ok(output) => output,
-            Err(error) => panic!("{error}"),
+            Err(error) => {
+                if is_deadly(&error) {
+                    // What follows ends the process, and no destructor would end the loop.
+                    self.close();
+                }
+                give_up(&error)
+            }
         }
     }
 
@@ -130,7 +147,12 @@ impl Runtime {
     /// # Errors
     ///
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
-    /// [`Runtime::close`]. `main` is dropped in the call, neither turned into its future nor polled.
+    /// [`Runtime::close`], [`RunError::Forked`] in a child of the process that made it. `main` is dropped in the call, neither turned into its future nor polled.
+    ///
+    /// [`RunError::Interrupted`] if Ctrl-C ended `main`: see [`Builder::cancel_on_ctrl_c`].
+    /// [`RunError::Cancelled`] if something else did: see
+    /// [`AbortHandle::current`](crate::task::AbortHandle::current). In both cases Send tasks go on, and the runtime
+    /// can be run again.
     ///
     /// A thread that cannot be started is no error: the calling thread works itself, with
     /// [`MainThread::Dedicated`](crate::MainThread::Dedicated) too if there is no other.
@@ -142,12 +164,17 @@ impl Runtime {
     pub fn try_run<M: IntoFuture>(&mut self, main: M) -> Result<M::Output, RunError> {
         let site = Location::caller();
         check_nested("Runtime::run")?;
+        if self.core.is_forked() {
+            return Err(RunError::Forked);
+        }
         if self.core.is_closed() {
             return Err(RunError::Closed);
         }
         // The wrapper makes the future inside the runtime, and not here.
-        let outcome = self.core.run(site, Entering::new(main));
-        Ok(unwrap_outcome(outcome))
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let main = interrupt.around(Entering::new(main));
+        let outcome = self.core.run(site, main);
+        interrupt.finished(outcome)
     }
 
     /// Runs `main`, then ends the loop on this thread, whatever `main` does.
@@ -155,9 +182,10 @@ impl Runtime {
         self,
         site: &'static Location<'static>,
         main: M,
-    ) -> M::Output {
-        let (outcome, _report) = self.core.run_and_close(site, main);
-        unwrap_outcome(outcome)
+    ) -> Result<M::Output, RunError> {
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let (outcome, _report) = self.core.run_and_close(site, interrupt.around(main));
+        interrupt.finished(outcome)
     }
 
     /// A handle for other threads.
@@ -177,6 +205,9 @@ impl Runtime {
     /// waits for blocking closures, joins every thread, closes every file descriptor.
     ///
     /// Once there is a report, calling it again gives the same one.
+    ///
+    /// In a child of the process that made the runtime it does nothing, and the report is empty: the
+    /// parent's loop goes on. The same is true of the drop.
     ///
     /// In async code it must not wait. There it returns at once with an empty report, and one of
     /// the runtime's own threads ends the loop; if the runtime has no thread and can start none, it

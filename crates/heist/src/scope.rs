@@ -7,7 +7,8 @@
 //! somebody could reach it. It is so because:
 //!
 //! 1. `scope` owns its runtime and ends it on every path: `run_and_close` returns only after every
-//!    task's future has been dropped. Its `poll_grace` is "for ever", so none is abandoned. A panic
+//!    task's future has been dropped. Its `poll_grace` is "for ever", whatever its builder was told
+//!    ([`Builder::scope`](crate::Builder::scope)), so none is abandoned. A panic
 //!    of the body or of a task is caught inside and raised again after the end.
 //! 2. If the code between those two points unwinds nevertheless, `AbortOnUnwind` ends the process.
 //! 3. A task's output does not stay in its cell, which a forgotten waker could keep: it goes to a
@@ -19,8 +20,9 @@
 //! 5. `'scope` and `'env` are invariant (`PhantomData` below), so that neither can be shrunk or
 //!    grown to fit a future that borrows less long than they say.
 
-use crate::run::{check_nested, unwrap_outcome};
-use crate::{Handle, JoinError, JoinHandle, Runtime};
+use crate::interrupt::give_up;
+use crate::run::check_nested;
+use crate::{Builder, Handle, JoinError, JoinHandle, Runtime};
 use heist_core::Spawn;
 use parking_lot::Mutex;
 use std::any::Any;
@@ -28,7 +30,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -37,9 +39,12 @@ use std::task::{Context, Poll, Waker};
 /// its scope. The tasks may borrow what outlives the call.
 ///
 /// Like [`run`](crate::run()) it blocks, and like `run` it is not called inside a running runtime.
+/// Its runtime is a default one; [`Builder::scope`] has options.
 ///
 /// If the body or a task of the scope panics, everything else is cancelled; when all of it is gone,
-/// the panic goes on.
+/// the panic goes on. If the body is cancelled (see
+/// [`AbortHandle::current`](crate::task::AbortHandle::current)), so are the tasks, and when all of it
+/// is gone, `scope` panics.
 ///
 /// ```
 /// let words = vec!["to", "steal", "or", "to", "wait"];
@@ -68,17 +73,26 @@ use std::task::{Context, Poll, Waker};
 ///
 /// # Panics
 ///
-/// Inside a running runtime, with the message of [`RunError::Nested`](crate::RunError::Nested).
+/// Inside a running runtime, with the message of [`RunError::Nested`](crate::RunError::Nested); when
+/// its body was cancelled, with that of [`RunError::Cancelled`](crate::RunError::Cancelled).
 #[track_caller]
 pub fn scope<'env, F, T>(body: F) -> T
 where
     F: for<'scope> AsyncFnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let site = Location::caller();
+    scope_on(Runtime::builder(), Location::caller(), body)
+}
+
+/// See [`scope()`] and [`Builder::scope`], which has taken the `poll_grace` away.
+#[track_caller]
+pub(crate) fn scope_on<'env, F, T>(builder: Builder, site: &'static Location<'static>, body: F) -> T
+where
+    F: for<'scope> AsyncFnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
     if let Err(error) = check_nested("scope") {
         panic!("{error}");
     }
-    let runtime = match Runtime::builder().build_at(site) {
+    let runtime = match builder.build_at(site) {
         Ok(runtime) => runtime,
         Err(error) => panic!("heist: the runtime of a scope could not be made: {error}"),
     };
@@ -99,8 +113,13 @@ where
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main)));
     mem::forget(guard);
-    // The runtime has ended, whether or not a panic of the body or of a task goes on now.
-    unwrap_outcome(ended.and_then(|outcome| outcome))
+    // The runtime has ended, whatever goes on now: a panic of the body or of a task, or Ctrl-C.
+    match ended {
+        Ok(Ok(Ok(output))) => output,
+        Ok(Ok(Err(payload))) | Err(payload) => resume_unwind(payload),
+        // The body was cancelled, and with it the tasks.
+        Ok(Err(error)) => give_up(&error),
+    }
 }
 
 /// Ends the process if the code it guards unwinds: see 2 of the lifetime argument.

@@ -1,4 +1,5 @@
-//! Ctrl-C, as something to wait for: [`ctrl_c`].
+//! Ctrl-C, as something to wait for: [`ctrl_c`]. And the mechanism behind
+//! [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c), whose policy is in `interrupt.rs`.
 //!
 //! # Whose signal it is
 //!
@@ -11,6 +12,10 @@
 //! An ignored `SIGINT` (as a shell without job control hands it to what runs in its background) is
 //! listened to as well: [`ctrl_c`] is called by someone who wants to be told. It is ignored again
 //! afterwards.
+//!
+//! A run that is to be cancelled on Ctrl-C asks for less: it takes a seat only if Ctrl-C would end
+//! the process otherwise. Where somebody else has a handler, or the signal is ignored, it goes on
+//! without one.
 //!
 //! # From the handler to the listener
 //!
@@ -27,11 +32,16 @@
 //!                 2   3                   3
 //!                 └───┘                   ▼ n falls to 0
 //!
-//!   1 open    Seat::open   with the socket in place, before the handler is installed
+//!   1 open    Seat::open   with socket and purpose in place, before the handler is installed
 //!   2 enter   Seat::enter  a handler, only while the seat is open
 //!   3 leave   Seat::leave  the same handler, after its write
 //!   4 close   Seat::close  the listener; returns once the last writer has left
 //! ```
+//!
+//! A seat of a run has a *purpose* that changes once, from `RUN` to `PRESSED`, by the first
+//! handler that finds it. A handler that finds a seat already pressed ends the process at once: the
+//! first Ctrl-C asks, the second insists. A listener's seat is told of every Ctrl-C, whoever else
+//! is.
 //!
 //! Invariants:
 //!
@@ -44,6 +54,8 @@
 //! 4. As long as the handler is installed by us there is a listener. A handler that finds none (it
 //!    was late, it was put back by someone who had saved it, or it runs in a forked child) does what
 //!    the default would have done, if that is what it had replaced.
+//! 5. A run takes a seat only where Ctrl-C would end the process if it were not for us. So a second
+//!    Ctrl-C, which ends the process, does what it meant before the run.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -205,12 +217,14 @@ mod sys {
     use crate::io::Registered;
     use heist_io::Direction;
     use libc::c_int;
-    use parking_lot::Mutex;
-    use std::io::{self, Read};
+    use std::cell::UnsafeCell;
+    use std::io::{self, Read, Write};
+    use std::ops::{Deref, DerefMut};
     use std::os::fd::{AsRawFd, RawFd};
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
     use std::task::{Context, Poll};
+    use std::time::Duration;
     use std::{mem, ptr, thread};
 
     /// The most listeners at a time. The handler looks at each seat: 256 words are read in well
@@ -222,10 +236,81 @@ mod sys {
 
     /// Who sits where. Locked for the length of a few system calls, by those who make and drop
     /// listeners, never by the handler.
-    static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-        taken: [false; SEATS],
-        previous: None,
-    });
+    static REGISTRY: Lock = Lock {
+        holder: AtomicI32::new(0),
+        registry: UnsafeCell::new(Registry::NEW),
+    };
+
+    /// A lock that knows which process holds it: a child may be forked while a thread of its parent
+    /// does, which is not there to give it back. The child takes it over.
+    struct Lock {
+        /// The process of the thread that holds it; 0 for nobody.
+        holder: AtomicI32,
+        registry: UnsafeCell<Registry>,
+    }
+
+    // SAFETY: the registry is reached through a `Locked` alone. Without that, threads A and B could
+    // both take the last free seat.
+    unsafe impl Sync for Lock {}
+
+    /// The right to the registry.
+    struct Locked(&'static Lock);
+
+    impl Lock {
+        fn lock(&'static self) -> Locked {
+            let process = process_id();
+            loop {
+                // Ordering: Relaxed. A first guess; the exchange below has the say.
+                let holder = self.holder.load(Ordering::Relaxed);
+                // Ordering: Acquire. Pairs with the Release in `Locked::drop`; makes the registry as
+                // it was left visible here. On failure nothing is read, so Relaxed.
+                let taken = holder != process
+                    && self
+                        .holder
+                        .compare_exchange_weak(
+                            holder,
+                            process,
+                            Ordering::Acquire,
+                            Ordering::Relaxed,
+                        )
+                        .is_ok();
+                if taken {
+                    let mut locked = Locked(self);
+                    if holder != 0 {
+                        // A change may have been half done.
+                        *locked = Registry::NEW;
+                    }
+                    return locked;
+                }
+                // Liveness: it is held for the length of a few system calls.
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Deref for Locked {
+        type Target = Registry;
+        fn deref(&self) -> &Registry {
+            // SAFETY: one thread of this process at a time gets from 0, or from another process's
+            // number, to its own, and it alone puts 0 back, when its `Locked` is gone. Threads of
+            // other processes have other memory.
+            unsafe { &*self.0.registry.get() }
+        }
+    }
+
+    impl DerefMut for Locked {
+        fn deref_mut(&mut self) -> &mut Registry {
+            // SAFETY: as for `deref`, and `self` is borrowed mutably.
+            unsafe { &mut *self.0.registry.get() }
+        }
+    }
+
+    impl Drop for Locked {
+        fn drop(&mut self) {
+            // Ordering: Release. Pairs with the Acquire in `lock`.
+            self.0.holder.store(0, Ordering::Release);
+        }
+    }
 
     /// How many seats are taken. Written under the registry's lock, read by the handler.
     static LISTENERS: AtomicUsize = AtomicUsize::new(0);
@@ -242,18 +327,22 @@ mod sys {
     /// The order of the fields is the order in which they are dropped. The place comes first: with
     /// the reading end gone, a write would raise `SIGPIPE`.
     pub(super) struct Listener {
-        _place: Place,
+        place: Place,
         near: Registered<UnixStream>,
     }
 
     impl Listener {
         pub(super) fn open() -> io::Result<Listener> {
+            Listener::open_for(LISTENER)
+        }
+
+        fn open_for(purpose: u8) -> io::Result<Listener> {
             let (near, far) = UnixStream::pair()?;
             near.set_nonblocking(true)?;
             far.set_nonblocking(true)?;
             let near = Registered::new(near)?;
             Ok(Listener {
-                _place: Place::take(far)?,
+                place: Place::take_for(purpose, far)?,
                 near,
             })
         }
@@ -265,6 +354,77 @@ mod sys {
         }
     }
 
+    /// The seat of a run whose `main` is to be cancelled on Ctrl-C.
+    pub(crate) struct RunSeat(Listener);
+
+    impl RunSeat {
+        /// Takes a seat, on a thread inside the runtime of the run.
+        ///
+        /// # Errors
+        ///
+        /// Where Ctrl-C is somebody else's business; where no descriptor or no seat is left.
+        pub(crate) fn take() -> io::Result<RunSeat> {
+            Listener::open_for(RUN).map(RunSeat)
+        }
+
+        /// Whether Ctrl-C was pressed since the seat was taken.
+        pub(crate) fn is_pressed(&self) -> bool {
+            self.0.place.is_pressed()
+        }
+
+        /// The same, and if it was not, the task of `cx` is woken when it is.
+        pub(crate) fn poll_pressed(&self, cx: &mut Context<'_>) -> bool {
+            // An error means that the runtime is closing, and `main` with it.
+            self.is_pressed() || matches!(self.0.poll_press(cx), Poll::Ready(Ok(())))
+        }
+
+        /// Holds the seat without the runtime, so that a second Ctrl-C ends the process at once.
+        pub(crate) fn keep(self) -> KeptSeat {
+            KeptSeat {
+                _place: self.0.place,
+                _near: self.0.near.into_inner(),
+            }
+        }
+    }
+
+    /// A seat that waits for nothing any more. The order of the fields is that of `Listener`.
+    pub(crate) struct KeptSeat {
+        _place: Place,
+        _near: UnixStream,
+    }
+
+    /// Ends the process by `SIGINT`, as its parent expects after a Ctrl-C. Waits until the other
+    /// runs that the same Ctrl-C has cancelled are over too.
+    pub(crate) fn die() -> ! {
+        // Ordering: Relaxed. Seats of a parent are no business of ours.
+        while PROCESS.load(Ordering::Relaxed) == process_id() && ALL.iter().any(Seat::is_pressed) {
+            // Nobody tells: this is the last thing that the process does, and the other one is
+            // about to end as well. A second Ctrl-C ends all of it.
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Whatever happens now, Ctrl-C ends the process.
+        let _ = exchange(Some(&default()));
+        // A line that has no end yet. The signal would lose it.
+        let _ = io::stdout().flush();
+        unblock();
+        // SAFETY: it has no conditions.
+        unsafe { libc::raise(libc::SIGINT) };
+        // The first process of a container survives its own signal.
+        std::process::exit(128 + libc::SIGINT);
+    }
+
+    /// Lets `SIGINT` through to this thread, which may have been started with it blocked.
+    fn unblock() {
+        // SAFETY: an integer or an array of them; zero is a value, and `sigemptyset` fills it in.
+        let mut set: libc::sigset_t = unsafe { mem::zeroed() };
+        // SAFETY: `set` is ours to write.
+        unsafe { libc::sigemptyset(&mut set) };
+        // SAFETY: `set` is an initialised set, and the signal is a valid one.
+        unsafe { libc::sigaddset(&mut set, libc::SIGINT) };
+        // SAFETY: `set` lives until the call returns; the old set is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut()) };
+    }
+
     /// The right to a seat, with the socket that the handler writes to.
     pub(super) struct Place {
         index: usize,
@@ -274,11 +434,22 @@ mod sys {
     }
 
     impl Place {
+        /// Takes a listener's seat for `far`, which must be non-blocking.
+        #[cfg(test)]
+        pub(super) fn take(far: UnixStream) -> io::Result<Place> {
+            Place::take_for(LISTENER, far)
+        }
+
         /// Takes a seat for `far`, which must be non-blocking, and sees to it that the handler is
         /// the one that runs.
-        pub(super) fn take(far: UnixStream) -> io::Result<Place> {
+        fn take_for(purpose: u8, far: UnixStream) -> io::Result<Place> {
             let mut registry = REGISTRY.lock();
             let process = registry.adopt();
+            if purpose == RUN && !stands_for_default()? {
+                return Err(io::Error::other(
+                    "heist: Ctrl-C is handled by somebody else",
+                ));
+            }
             let index = registry
                 .taken
                 .iter()
@@ -286,7 +457,7 @@ mod sys {
                 .ok_or_else(none_left)?;
             // Opened and counted before the handler is installed, which therefore finds someone to
             // tell.
-            ALL[index].open(far.as_raw_fd());
+            ALL[index].open(purpose, far.as_raw_fd());
             // Ordering: Relaxed. The handler runs after the system call that installs it.
             LISTENERS.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = registry.install() {
@@ -300,6 +471,10 @@ mod sys {
                 process,
                 _far: far,
             })
+        }
+
+        fn is_pressed(&self) -> bool {
+            self.process == process_id() && ALL[self.index].is_pressed()
         }
     }
 
@@ -319,6 +494,14 @@ mod sys {
         }
     }
 
+    /// Whether Ctrl-C would end the process if it were not for us. The registry is locked.
+    fn stands_for_default() -> io::Result<bool> {
+        let found = exchange(None)?.sa_sigaction;
+        // Ordering: Relaxed. Written under the registry's lock.
+        let ours = found == address() && REPLACED_DEFAULT.load(Ordering::Relaxed);
+        Ok(found == libc::SIG_DFL || ours)
+    }
+
     fn none_left() -> io::Error {
         io::Error::new(
             io::ErrorKind::QuotaExceeded,
@@ -333,7 +516,16 @@ mod sys {
         state: AtomicU32,
         /// Meaningful while the seat is open or has writers; -1 before its first use.
         socket: AtomicI32,
+        /// [`LISTENER`], [`RUN`] or [`PRESSED`]; meaningful when `socket` is.
+        purpose: AtomicU8,
     }
+
+    /// The seat of somebody who counts presses.
+    pub(super) const LISTENER: u8 = 0;
+    /// The seat of a run that was not asked to end.
+    pub(super) const RUN: u8 = 1;
+    /// The seat of a run that was.
+    const PRESSED: u8 = 2;
 
     /// Set from edge 1 to edge 4. A handler enters only while it is set. Together with a count of
     /// zero its absence means that the seat is free.
@@ -344,15 +536,17 @@ mod sys {
             Seat {
                 state: AtomicU32::new(0),
                 socket: AtomicI32::new(-1),
+                purpose: AtomicU8::new(LISTENER),
             }
         }
 
         /// Edge 1. The caller holds the registry's lock and has found the seat free.
-        pub(super) fn open(&self, socket: RawFd) {
-            // Ordering: Relaxed. The store below publishes it.
+        pub(super) fn open(&self, purpose: u8, socket: RawFd) {
+            // Ordering: Relaxed, both. The swap below publishes them.
             self.socket.store(socket, Ordering::Relaxed);
-            // Ordering: Release. Pairs with the Acquire in `enter`; makes `socket` visible to the
-            // handler.
+            self.purpose.store(purpose, Ordering::Relaxed);
+            // Ordering: Release. Pairs with the Acquire in `enter`; makes `socket` and `purpose`
+            // visible to the handler.
             let before = self.state.swap(OPEN, Ordering::Release);
             debug_assert_eq!(before, 0, "the seat was open or had writers");
         }
@@ -381,6 +575,24 @@ mod sys {
                     Err(now) => state = now,
                 }
             }
+        }
+
+        /// Takes note of a Ctrl-C, between edges 2 and 3. False if it is the second for this run.
+        pub(super) fn press(&self) -> bool {
+            // Ordering: Relaxed. The order of changes of this one word says which of two handlers
+            // was the first; what the run does because of it follows from nothing else.
+            let first =
+                self.purpose
+                    .compare_exchange(RUN, PRESSED, Ordering::Relaxed, Ordering::Relaxed);
+            first != Err(PRESSED)
+        }
+
+        /// Whether this is the seat of a run that was asked to end.
+        fn is_pressed(&self) -> bool {
+            // Ordering: Relaxed, both. The owner of the seat is woken through the socket, and others
+            // ask again.
+            self.state.load(Ordering::Relaxed) & OPEN != 0
+                && self.purpose.load(Ordering::Relaxed) == PRESSED
         }
 
         /// Edge 3.
@@ -423,6 +635,11 @@ mod sys {
     }
 
     impl Registry {
+        const NEW: Registry = Registry {
+            taken: [false; SEATS],
+            previous: None,
+        };
+
         /// Makes the seats those of this process, if they are a parent's. Answers its id.
         fn adopt(&mut self) -> i32 {
             let process = process_id();
@@ -516,13 +733,15 @@ mod sys {
         let before = unsafe { *errno };
         // Ordering: Relaxed. See `adopt`.
         if PROCESS.load(Ordering::Relaxed) == process_id() {
-            tell_all();
+            let is_first = tell_all();
             // The count has the say, not whether someone was told: while we went through the seats, a
             // listener may have come behind us and another one gone ahead of us.
             //
             // Ordering: Acquire. Pairs with the Release in `drop`; makes the `REPLACED_DEFAULT` of
             // the last listener visible here.
-            if LISTENERS.load(Ordering::Acquire) == 0 {
+            if !is_first {
+                act_as_default();
+            } else if LISTENERS.load(Ordering::Acquire) == 0 {
                 act_as_before();
             }
         } else {
@@ -532,9 +751,12 @@ mod sys {
         unsafe { *errno = before };
     }
 
-    fn tell_all() {
+    /// False if a run had been asked to end already.
+    fn tell_all() -> bool {
+        let mut first = true;
         for seat in &ALL {
             let Some(socket) = seat.enter() else { continue };
+            first &= seat.press();
             // An error is of no interest: a full socket has hundreds of presses to answer already.
             //
             // SAFETY: the buffer is one byte long and static. The descriptor is the one of a place
@@ -543,13 +765,21 @@ mod sys {
             let _ = unsafe { libc::write(socket, b"c".as_ptr().cast(), 1) };
             seat.leave();
         }
+        first
     }
 
-    /// Invariant 4: nobody listens. The signal is blocked while its handler runs, so that the new
-    /// one is delivered to the old disposition when this handler returns.
+    /// Invariant 4: nobody listens.
     fn act_as_before() {
         // Ordering: Relaxed. See `install`; in a forked child it is an inherited value.
-        if REPLACED_DEFAULT.load(Ordering::Relaxed) && exchange(Some(&default())).is_ok() {
+        if REPLACED_DEFAULT.load(Ordering::Relaxed) {
+            act_as_default();
+        }
+    }
+
+    /// Ends the process, once the handler that calls this has returned: the signal is blocked while
+    /// it runs, so that the new one is delivered to the new disposition afterwards.
+    fn act_as_default() {
+        if exchange(Some(&default())).is_ok() {
             // SAFETY: it has no conditions, and may be called in a signal handler.
             unsafe { libc::raise(libc::SIGINT) };
         }
@@ -623,11 +853,44 @@ mod sys {
     }
 }
 
+/// What `interrupt.rs` needs.
+pub(crate) use sys::{KeptSeat, RunSeat, die};
+
 /// Where there are no signals, or none like these.
 #[cfg(not(unix))]
 mod sys {
+    use std::convert::Infallible;
     use std::io;
     use std::task::{Context, Poll};
+
+    /// There is none.
+    pub(crate) enum RunSeat {}
+
+    /// There is none.
+    pub(crate) struct KeptSeat(Infallible);
+
+    impl RunSeat {
+        pub(crate) fn take() -> io::Result<RunSeat> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn is_pressed(&self) -> bool {
+            match *self {}
+        }
+
+        pub(crate) fn poll_pressed(&self, _: &mut Context<'_>) -> bool {
+            match *self {}
+        }
+
+        pub(crate) fn keep(self) -> KeptSeat {
+            match self {}
+        }
+    }
+
+    /// Never called: there is no Ctrl-C to die of.
+    pub(crate) fn die() -> ! {
+        std::process::exit(130)
+    }
 
     /// There is none.
     pub(super) enum Listener {}

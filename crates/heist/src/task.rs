@@ -2,8 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::handle::{spawn_at, spawn_blocking_at, spawn_local_at};
+use crate::handle::{spawn_at, spawn_blocking_at, spawn_fallible_at, spawn_local_at};
 use heist_core::Spawn;
+use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
@@ -73,6 +74,30 @@ impl Builder {
         F::Output: Send + 'static,
     {
         spawn_at(self.at(Location::caller()), future)
+    }
+
+    /// Like [`heist::spawn_fallible`](crate::spawn_fallible).
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let task = heist::task::Builder::new()
+    ///         .name("number")
+    ///         .spawn_fallible(async { "7".parse::<u32>() });
+    ///     assert_eq!(task.await.unwrap(), Ok(7));
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Where there is no runtime, as `spawn_fallible` does.
+    #[track_caller]
+    pub fn spawn_fallible<F, T, E>(self, future: F) -> JoinHandle<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        spawn_fallible_at(self.at(Location::caller()), future)
     }
 
     /// Like [`heist::spawn_local`](crate::spawn_local).

@@ -26,8 +26,11 @@ enum Kind {
     /// The payload is `Send` but need not be `Sync`; the lock makes the error `Sync`.
     Panic(Mutex<Option<Box<dyn Any + Send>>>, Box<str>),
     Closed,
+    Forked,
     NoThread(io::Error),
     Abandoned,
+    /// The task gave an `Err`, of this text, that nobody took. Only ever seen by the error handler.
+    Failed(Box<str>),
 }
 
 impl JoinError {
@@ -59,8 +62,24 @@ impl JoinError {
         JoinError::new(task, Kind::Closed)
     }
 
+    pub(crate) fn forked(task: &Label) -> JoinError {
+        JoinError::new(task, Kind::Forked)
+    }
+
     pub(crate) fn no_thread(task: &Label, error: io::Error) -> JoinError {
         JoinError::new(task, Kind::NoThread(error))
+    }
+
+    pub(crate) fn failed(task: &Label, text: String) -> JoinError {
+        JoinError::new(task, Kind::Failed(text.into()))
+    }
+
+    /// The text of an `Err` that nobody took.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::Failed(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(crate) fn abandoned(task: &Label) -> JoinError {
@@ -78,10 +97,10 @@ impl JoinError {
     }
 
     /// The runtime did not take the task: it was closed, or it has no thread and none could be
-    /// started ([`source`](std::error::Error::source) then says why). The future was dropped
-    /// without having been polled.
+    /// started ([`source`](std::error::Error::source) then says why), or this process is a forked
+    /// child of the one it belongs to. The future was dropped without having been polled.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.kind, Kind::Closed | Kind::NoThread(_))
+        matches!(self.0.kind, Kind::Closed | Kind::Forked | Kind::NoThread(_))
     }
 
     /// The runtime ended while the task was inside `poll` or `drop` and did not come back within
@@ -124,8 +143,10 @@ impl JoinError {
             Kind::Cancelled => "cancelled",
             Kind::Panic(_, message) => message,
             Kind::Closed => "the runtime is closed",
+            Kind::Forked => "the runtime belongs to the parent of this process",
             Kind::NoThread(_) => "no thread could be started",
             Kind::Abandoned => "abandoned by the end of the runtime",
+            Kind::Failed(text) => text,
         }
     }
 
@@ -176,12 +197,16 @@ impl fmt::Display for JoinError {
             Kind::Cancelled => f.write_str(" was cancelled"),
             Kind::Panic(_, message) => write!(f, " panicked: {message}"),
             Kind::Closed => f.write_str(" was not started: the runtime is closed"),
+            Kind::Forked => f.write_str(
+                " was not started: the runtime belongs to the parent of this forked process",
+            ),
             Kind::NoThread(error) => {
                 write!(
                     f,
                     " was not started: the runtime has no thread and could start none: {error}"
                 )
             }
+            Kind::Failed(text) => write!(f, " failed: {text}"),
             Kind::Abandoned => f.write_str(
                 " was abandoned: the runtime ended and the task did not come back from its poll",
             ),

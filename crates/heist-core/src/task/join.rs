@@ -6,14 +6,16 @@ use super::raw::{Header, free};
 use super::state::{JoinCell, Outcome, Wake};
 use super::waker;
 use crate::budget;
-use crate::context;
+use crate::context::{self, Current};
 use crate::hooks::{Report, report_to_stderr};
+use crate::pinned::Pinned;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Waits for the end of a task and gives its output.
@@ -148,12 +150,12 @@ impl<T> JoinHandle<T> {
                 // SAFETY: JOIN keeps the header alive.
                 unsafe { pointer.as_ref() }.state.clone_handle();
                 AbortHandle {
-                    task: Some(*pointer),
+                    aim: Aim::Task(*pointer),
                     id: self.id(),
                 }
             }
             Target::Refused { .. } => AbortHandle {
-                task: None,
+                aim: Aim::Nobody,
                 id: self.id(),
             },
         }
@@ -308,32 +310,94 @@ impl<T> fmt::Debug for JoinHandle<T> {
 ///
 /// Clones are cheap; a handle that outlives its task does nothing.
 pub struct AbortHandle {
-    task: Option<NonNull<Header>>,
+    aim: Aim,
     id: Id,
 }
 
-// SAFETY: the handle reaches atomic operations on the header only, never the output.
+/// Whose end an [`AbortHandle`] asks for.
+enum Aim {
+    /// The HANDLE reference.
+    Task(NonNull<Header>),
+    /// The main future of a run.
+    Main(Arc<Pinned>),
+    /// A task that no runtime took.
+    Nobody,
+}
+
+// SAFETY: the handle reaches atomic operations on the header only, never the output. The other
+// kinds are `Send` by themselves.
 unsafe impl Send for AbortHandle {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for AbortHandle {}
 
 impl AbortHandle {
+    /// The handle of what is being polled on this thread: a task, or the main future of `run`.
+    ///
+    /// # Panics
+    ///
+    /// Where there is none. [`AbortHandle::try_current`] does not.
+    #[track_caller]
+    pub fn current() -> AbortHandle {
+        AbortHandle::try_current().unwrap_or_else(|| {
+            panic!(
+                "heist: `AbortHandle::current` was called where neither a task nor the main future \
+                 of `run` is being polled"
+            )
+        })
+    }
+
+    /// The handle of what is being polled on this thread, if there is anything: a task, a blocking
+    /// closure, or the main future of `run`. The future given to `Handle::block_on` is neither.
+    pub fn try_current() -> Option<AbortHandle> {
+        context::with(|cx| {
+            let cx = cx?;
+            match cx.current.get() {
+                Current::Task(task) => {
+                    // SAFETY: `current` names a task only while its runner polls it, and the
+                    // runner's reference keeps it alive.
+                    let header = unsafe { task.as_ref() };
+                    header.state.clone_handle();
+                    Some(AbortHandle {
+                        aim: Aim::Task(task),
+                        id: header.id(),
+                    })
+                }
+                Current::Main => {
+                    let pinned = cx.local?.pinned.clone();
+                    Some(AbortHandle {
+                        id: pinned.main_id(),
+                        aim: Aim::Main(pinned),
+                    })
+                }
+                Current::Nothing => None,
+            }
+        })
+    }
+
     /// Asks for the end of the task and returns at once; see [`JoinHandle::abort`].
+    ///
+    /// A main future is dropped at its next suspension point too, and never inside this call. Its
+    /// run then ends as always, and answers that it was cancelled.
     pub fn abort(&self) {
-        if let Some(task) = self.task {
+        match &self.aim {
             // SAFETY: HANDLE keeps the header alive.
-            unsafe { abort(task) }
+            Aim::Task(task) => unsafe { abort(*task) },
+            Aim::Main(pinned) => _ = pinned.request_cancel(),
+            Aim::Nobody => {}
         }
     }
 
-    /// Whether the task has ended.
+    /// Whether the task has ended; for a main future, whether it is gone.
     pub fn is_finished(&self) -> bool {
-        // SAFETY: HANDLE keeps the header alive.
-        self.task
-            .is_none_or(|task| unsafe { task.as_ref() }.state.outcome() != Outcome::Pending)
+        match &self.aim {
+            // SAFETY: HANDLE keeps the header alive.
+            Aim::Task(task) => unsafe { task.as_ref() }.state.outcome() != Outcome::Pending,
+            Aim::Main(pinned) => pinned.is_main_gone(),
+            Aim::Nobody => true,
+        }
     }
 
-    /// The task's identity.
+    /// The task's identity. A main future has one for its handles alone: it is that of no task.
     pub fn id(&self) -> Id {
         self.id
     }
@@ -341,20 +405,22 @@ impl AbortHandle {
 
 impl Clone for AbortHandle {
     fn clone(&self) -> AbortHandle {
-        if let Some(task) = self.task {
-            // SAFETY: HANDLE keeps the header alive.
-            unsafe { task.as_ref() }.state.clone_handle();
-        }
-        AbortHandle {
-            task: self.task,
-            id: self.id,
-        }
+        let aim = match &self.aim {
+            Aim::Task(task) => {
+                // SAFETY: HANDLE keeps the header alive.
+                unsafe { task.as_ref() }.state.clone_handle();
+                Aim::Task(*task)
+            }
+            Aim::Main(pinned) => Aim::Main(pinned.clone()),
+            Aim::Nobody => Aim::Nobody,
+        };
+        AbortHandle { aim, id: self.id }
     }
 }
 
 impl Drop for AbortHandle {
     fn drop(&mut self) {
-        if let Some(task) = self.task {
+        if let Aim::Task(task) = self.aim {
             // SAFETY: HANDLE keeps the header alive until this transition.
             let todo = unsafe { task.as_ref() }.state.drop_handle();
             // SAFETY: the answer comes from the transition.
@@ -369,12 +435,13 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// Tells the task's runtime of a panic nobody has seen, if this thread is inside of it; otherwise
+/// Tells the task's runtime of a panic, or an error, that nobody has seen, if this thread is inside of it; otherwise
 /// the runtime may be gone, and standard error is told.
 fn report_unseen(header: &Header, error: &JoinError) {
+    let report = Report::unseen(error);
     context::with(|cx| match cx {
-        Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&Report::Panicked(error)),
-        _ => report_to_stderr(&Report::Panicked(error)),
+        Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&report),
+        _ => report_to_stderr(&report),
     });
 }
 

@@ -42,5 +42,6 @@ pub use error::{JoinError, Label};
 pub use id::Id;
 pub use join::{AbortHandle, JoinHandle};
 pub(crate) use list::{LastOut, TaskList};
+pub use raw::Unseen;
 pub(crate) use raw::{Birth, Header, Kind, New, Place, Runnable, Running, Started, create};
 pub(crate) use waker::{is_of, wake_foreign};

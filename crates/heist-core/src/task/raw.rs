@@ -8,6 +8,7 @@ use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
 use crate::hooks::drop_payload;
 use std::cell::UnsafeCell;
+use std::fmt::Debug;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem;
@@ -92,7 +93,7 @@ pub(super) struct Vtable {
     poll: unsafe fn(NonNull<Header>) -> bool,
     /// Drops the future and puts the error in its place. Never unwinds.
     refuse: unsafe fn(NonNull<Header>, JoinError),
-    /// Destroys the output; gives back a panic nobody has seen. Never unwinds.
+    /// Destroys the output; gives back a panic, or an error, that nobody has seen. Never unwinds.
     drop_output: unsafe fn(NonNull<Header>) -> Option<JoinError>,
     /// Moves the output to a `Result<T, JoinError>` and leaves the stage empty.
     pub(super) take_output: unsafe fn(NonNull<Header>, NonNull<()>),
@@ -115,19 +116,64 @@ enum Stage<F: Future> {
 /// A task that nobody has seen yet.
 pub(crate) struct Fresh<F: Future>(Box<Cell<F>>);
 
+/// What becomes of an output that nobody takes.
+///
+/// It goes along with the future as a value, and not as one more function around each that spawns:
+/// every function that a future goes through may copy it.
+pub struct Unseen<F>(&'static Vtable, PhantomData<fn(F)>);
+
+impl<F> Clone for Unseen<F> {
+    fn clone(&self) -> Unseen<F> {
+        *self
+    }
+}
+
+impl<F> Copy for Unseen<F> {}
+
+impl<F> std::fmt::Debug for Unseen<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unseen")
+    }
+}
+
+impl<F: Future> Unseen<F> {
+    /// It is dropped.
+    pub fn dropped() -> Unseen<F> {
+        let vtable = &Vtable {
+            poll: poll::<F>,
+            refuse: refuse::<F>,
+            drop_output: drop_output::<F>,
+            take_output: take_output::<F>,
+            dealloc: dealloc::<F>,
+        };
+        Unseen(vtable, PhantomData)
+    }
+
+    /// It is dropped, and an `Err` is reported: only the destructor of the output differs.
+    pub fn reported<T, E>() -> Unseen<F>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: Debug,
+    {
+        let vtable = &Vtable {
+            poll: poll::<F>,
+            refuse: refuse::<F>,
+            drop_output: drop_fallible::<F, T, E>,
+            take_output: take_output::<F>,
+            dealloc: dealloc::<F>,
+        };
+        Unseen(vtable, PhantomData)
+    }
+}
+
 /// Makes a task: queued, listed, with a join handle.
 #[inline]
-pub(crate) fn create<F: Future>(new: New, future: F) -> Fresh<F> {
+pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh<F> {
     Fresh(Box::new(Cell {
         header: Header {
             state: State::queued(),
-            vtable: &Vtable {
-                poll: poll::<F>,
-                refuse: refuse::<F>,
-                drop_output: drop_output::<F>,
-                take_output: take_output::<F>,
-                dealloc: dealloc::<F>,
-            },
+            // The functions of this very type: `Unseen<F>` has no others.
+            vtable: unseen.0,
             owner: new.owner,
             links: UnsafeCell::new(Links::new()),
             join_waker: UnsafeCell::new(None),
@@ -529,6 +575,34 @@ unsafe fn drop_output<F: Future>(task: NonNull<Header>) -> Option<JoinError> {
     let payload = drop_in_place_caught(stage).err()?;
     // SAFETY: whoever has the right to the stage holds a reference.
     Some(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))
+}
+
+/// # Safety
+///
+/// Those of `stage`.
+unsafe fn drop_fallible<F, T, E>(task: NonNull<Header>) -> Option<JoinError>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Debug,
+{
+    // SAFETY: the caller's promise.
+    let stage = unsafe { stage::<F>(task) };
+    let Stage::Output(Ok(Err(error))) = stage else {
+        // SAFETY: the caller's promise; the borrow of a line ago is over.
+        return unsafe { drop_output::<F>(task) };
+    };
+    // The user's code, as a destructor is.
+    let shown = catch_unwind(AssertUnwindSafe(|| format!("{error:?}")));
+    let mut text = shown.unwrap_or_else(|payload| {
+        drop_payload(payload);
+        String::from("an error whose `Debug` panicked")
+    });
+    if let Err(payload) = drop_in_place_caught(stage) {
+        drop_payload(payload);
+        text.push_str(", and its destructor panicked");
+    }
+    // SAFETY: whoever has the right to the stage holds a reference.
+    Some(JoinError::failed(&unsafe { task.as_ref() }.label(), text))
 }
 
 /// # Safety

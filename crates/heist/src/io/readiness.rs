@@ -65,6 +65,9 @@ impl Readiness {
         op: &mut impl FnMut() -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Attempt<R> {
+        if let Err(forked) = self.source.check_process() {
+            return Attempt::Done(Err(forked));
+        }
         loop {
             let seen = self.source.snapshot();
             if !self.may_try(direction, seen) {

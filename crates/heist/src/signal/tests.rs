@@ -18,7 +18,7 @@ mod elsewhere {
 #[cfg(unix)]
 mod unix {
     use crate::io::testing::{assert_closed, now, poll_once, run, within};
-    use crate::signal::sys::{Place, SEATS, Seat, is_installed, press, set_errno};
+    use crate::signal::sys::{LISTENER, Place, RUN, SEATS, Seat, is_installed, press, set_errno};
     use crate::signal::{CtrlC, again, ctrl_c};
     use parking_lot::{Mutex, MutexGuard};
     use std::io;
@@ -200,7 +200,7 @@ mod unix {
     fn a_seat_is_not_given_back_under_a_writer() {
         static SEAT: Seat = Seat::new();
         static CLOSED: AtomicBool = AtomicBool::new(false);
-        SEAT.open(7);
+        SEAT.open(LISTENER, 7);
         assert_eq!(SEAT.enter(), Some(7));
         assert_eq!(SEAT.enter(), Some(7));
         within(|| {
@@ -218,8 +218,25 @@ mod unix {
             closer.join().unwrap();
             assert!(CLOSED.load(Ordering::SeqCst));
         });
-        SEAT.open(8);
+        SEAT.open(LISTENER, 8);
         assert_eq!(SEAT.enter(), Some(8));
+    }
+
+    /// The first press asks a run, every later one finds that it was asked. A listener is told of all,
+    /// and a seat that is used again forgets.
+    #[test]
+    fn the_seat_of_a_run_is_pressed_once() {
+        static SEAT: Seat = Seat::new();
+        SEAT.open(RUN, 7);
+        assert!(SEAT.press());
+        assert!(!SEAT.press());
+        assert!(!SEAT.press());
+        SEAT.close();
+        SEAT.open(LISTENER, 7);
+        assert!(SEAT.press() && SEAT.press());
+        SEAT.close();
+        SEAT.open(RUN, 7);
+        assert!(SEAT.press());
     }
 
     /// Handlers run on other threads all the time while listeners come and go.

@@ -8,8 +8,8 @@ use super::support::{
     with_workers, within,
 };
 use crate::{
-    BUDGET, Handle, JoinHandle, NotLocal, Report, block_in_place, entered, spawn_local, task_id,
-    yield_now,
+    BUDGET, Handle, JoinHandle, NotLocal, Report, Unseen, block_in_place, entered, spawn_local,
+    task_id, yield_now,
 };
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn, ready};
@@ -507,7 +507,7 @@ fn spawn_after_the_end_is_refused() {
 
         let captured = future.on_drop();
         let (_future, error) = handle
-            .try_spawn(here(), async move { drop(captured) })
+            .try_spawn(here(), async move { drop(captured) }, Unseen::dropped())
             .expect_err("closed");
         assert!(error.is_closed());
         assert_eq!(future.get(), 1, "it came back");

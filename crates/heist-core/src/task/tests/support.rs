@@ -119,10 +119,29 @@ pub(super) fn runtime(config: Config) -> Runtime {
 /// Runs `main` on a runtime of its own, then closes it.
 pub(super) fn run<F: Future>(workers: usize, main: F) -> (F::Output, ShutdownReport) {
     let (outcome, report) = run_outcome(workers, main);
-    (
-        outcome.unwrap_or_else(|payload| resume_unwind(payload)),
-        report,
-    )
+    (outcome.expect("main is ready"), report)
+}
+
+impl<T> Outcome<T> {
+    /// The output; a panic of `main` goes on.
+    #[track_caller]
+    pub(super) fn expect(self, what: &str) -> T {
+        match self {
+            Outcome::Output(output) => output,
+            Outcome::Panicked(payload) => resume_unwind(payload),
+            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
+        }
+    }
+
+    /// The payload of the panic.
+    #[track_caller]
+    pub(super) fn expect_err(self, what: &str) -> Box<dyn std::any::Any + Send> {
+        match self {
+            Outcome::Panicked(payload) => payload,
+            Outcome::Output(_) => panic!("{what}, and it was ready"),
+            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
+        }
+    }
 }
 
 pub(super) fn run_outcome<F: Future>(
@@ -144,7 +163,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let Ok(handle) = crate::spawn(here(), future) else {
+    let Ok(handle) = crate::spawn(here(), future, crate::Unseen::dropped()) else {
         panic!("no runtime here");
     };
     handle

@@ -1,0 +1,99 @@
+//! Models of those who ask for the end of `main` against the thread that polls it.
+
+#![forbid(unsafe_code)]
+
+use super::Summons;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+/// The thread of `run`, from one park to the next: it looks twice, and takes a wake of its own in
+/// between as a `main` that yields does. True if it saw the request.
+fn turns(main: &Summons) -> bool {
+    let mut own = true;
+    for _ in 0..2 {
+        // Bitwise: a wake of one kind must not leave the other for later.
+        if std::mem::take(&mut own) | main.take_woken() {
+            if main.is_requested() {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// A request comes while `main` yields. Either a turn sees it, or a wake is left that keeps the
+/// thread from parking, and the turn that takes it sees the request.
+///
+/// Bites: with `wake` made Relaxed; with `wake` before `request`; with a plain store of WOKEN by the
+/// thread of `run` in place of `own`.
+#[test]
+fn models_a_request_is_seen_by_whoever_takes_its_wake() {
+    loom::model(|| {
+        let main = Arc::new(Summons::new());
+        assert!(main.take_woken());
+        let asker = thread::spawn({
+            let main = main.clone();
+            move || {
+                assert!(main.request());
+                // Whether somebody must unpark is the parker's business.
+                let _ = main.wake();
+            }
+        });
+        let seen = turns(&main);
+        // What a look finds without the help of `join`, which would order everything.
+        let late = !seen && main.take_woken();
+        assert!(!late || main.is_requested(), "a wake without its request");
+        asker.join().expect("it does not panic");
+        assert!(
+            seen || late || (main.is_woken() && main.is_requested()),
+            "the request is lost"
+        );
+    });
+}
+
+/// Two ask at once, and a third wakes for another reason. One of the two was first.
+///
+/// Bites: with `request` as a load and a store.
+#[test]
+fn models_one_of_two_requests_is_the_first() {
+    loom::model(|| {
+        let main = Arc::new(Summons::new());
+        let firsts = Arc::new(AtomicUsize::new(0));
+        let ask = |main: &Summons, firsts: &AtomicUsize| {
+            if main.request() {
+                firsts.fetch_add(1, Ordering::Relaxed);
+            }
+            let _ = main.wake();
+        };
+        let other = thread::spawn({
+            let (main, firsts) = (main.clone(), firsts.clone());
+            move || ask(&main, &firsts)
+        });
+        ask(&main, &firsts);
+        assert!(main.take_woken());
+        assert!(main.is_requested());
+        other.join().expect("it does not panic");
+        assert_eq!(firsts.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// `main` ends while somebody asks: the request was the first, or came too late, and is never both.
+///
+/// Bites: with the two flags in words of their own.
+#[test]
+fn models_a_request_is_before_or_after_the_end() {
+    loom::model(|| {
+        let main = Arc::new(Summons::new());
+        let asker = thread::spawn({
+            let main = main.clone();
+            move || main.request()
+        });
+        let noticed = main.take_woken() && main.is_requested();
+        main.end();
+        assert!(main.has_ended());
+        let first = asker.join().expect("it does not panic");
+        assert!(first || !noticed, "it was seen before the end, and refused");
+        assert!(!main.request(), "the end is an end");
+    });
+}
