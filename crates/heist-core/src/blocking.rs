@@ -32,11 +32,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 
 /// See the module.
-#[derive(Debug)]
 ///
 /// The lock is the standard library's: idle threads wait here for long, and `parking_lot` would keep
 /// them in a table of the whole process. The child of a fork inherits that table without the
 /// threads, and would trip over it.
+#[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) tasks: TaskList,
     state: Mutex<State>,
