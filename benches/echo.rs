@@ -1,4 +1,4 @@
-//! Echo over 1, 50 and 500 connections, 64 bytes: CPU time of the server process per request.
+//! Echo over 1 to 4096 connections, 64 bytes and 16 KiB: CPU time of the server process per request.
 //!
 //! For: the price of readiness, from the poller to the task. Not throughput: the load generator has one thread, and both
 //! share the machine. Criterion's "time" is CPU time here.

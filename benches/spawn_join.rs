@@ -1,4 +1,5 @@
-//! Spawning: 1k, 10k and 100k tasks from a worker, 10k from the main future and from a foreign thread, a chain, a tree.
+//! Spawning: 1k to 1M tasks from a worker, 10k from the main future and from one and four foreign threads, a thousand at
+//! once beside busy tasks, a chain, trees.
 //!
 //! For: allocation, queueing, completion and hand-over of the output per task, and with two workers the price of
 //! stealing. Shows neither real work in tasks nor memory after the burst.

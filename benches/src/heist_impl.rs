@@ -10,10 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use heist::hyper::rt::HeistIo;
 use heist::net::{TcpListener, TcpStream};
 use heist::{Handle, JoinHandle, Runtime};
 
-use crate::peer::{Net, Peer, Spawn, Timers};
+use crate::peer::{Blocking, Http, Net, Peer, Spawn, Timers};
 
 /// A heist runtime.
 #[derive(Debug)]
@@ -136,5 +137,30 @@ impl Net for Heist {
 impl Timers for Heist {
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
         heist::time::sleep(duration)
+    }
+    async fn timeout<F>(limit: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        heist::timeout(limit, future).await.ok()
+    }
+}
+
+impl Blocking for Heist {
+    fn blocking<F, T>(call: F) -> impl Future<Output = T> + Send + 'static
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Join(heist::spawn_blocking(call))
+    }
+}
+
+impl Http for Heist {
+    type Io = HeistIo<TcpStream>;
+
+    fn io(stream: TcpStream) -> HeistIo<TcpStream> {
+        HeistIo::new(stream)
     }
 }

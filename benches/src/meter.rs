@@ -1,14 +1,13 @@
-//! What is measured: wall time, CPU time and context switches of the whole process, and latencies where the shape has them.
+//! What is measured: wall time, CPU time, context switches and page faults of the whole process, and latencies or bytes
+//! where the shape has them.
 //!
-//! CPU time is that of all threads of this process, user and system, from `getrusage`; the load generator of the echo
+//! CPU time is that of all threads of this process, user and system, from `getrusage`; the load generator of the socket
 //! shapes is another process and does not count.
 
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-
-use crate::shape::Headline;
 
 /// A stretch of work, measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,26 +22,22 @@ pub struct Sample {
     pub switches: u64,
     /// Latency of one operation, median and 99th percentile.
     pub latency: Option<(Duration, Duration)>,
+    /// Pages that the process touched for the first time.
+    pub faults: u64,
+    /// Memory that one operation holds.
+    pub bytes: Option<Held>,
+}
+
+/// Memory held by one operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    /// As asked of the allocator.
+    pub asked: f64,
+    /// As given by it, rounded up to its size classes.
+    pub given: f64,
 }
 
 impl Sample {
-    /// The figure a shape is about, in nanoseconds per operation.
-    ///
-    /// # Panics
-    ///
-    /// The median latency is asked for where none was measured.
-    #[must_use]
-    pub fn figure(&self, headline: Headline) -> f64 {
-        match headline {
-            Headline::Wall => self.per_op(self.wall),
-            Headline::Cpu => self.per_op(self.cpu),
-            Headline::P50 => {
-                let (p50, _) = self.latency.expect("the shape measures latency");
-                p50.as_nanos() as f64
-            }
-        }
-    }
-
     /// `time` per operation, in nanoseconds.
     #[must_use]
     pub fn per_op(&self, time: Duration) -> f64 {
@@ -100,6 +95,8 @@ impl Meter {
             cpu: usage.cpu.saturating_sub(self.usage.cpu),
             switches: usage.switches - self.usage.switches,
             latency: None,
+            faults: usage.faults - self.usage.faults,
+            bytes: None,
         }
     }
 }
@@ -109,6 +106,7 @@ impl Meter {
 struct Usage {
     cpu: Duration,
     switches: u64,
+    faults: u64,
 }
 
 impl Usage {
@@ -126,6 +124,7 @@ impl Usage {
         Self {
             cpu: time(usage.ru_utime) + time(usage.ru_stime),
             switches: (usage.ru_nvcsw + usage.ru_nivcsw).unsigned_abs(),
+            faults: usage.ru_minflt.unsigned_abs(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The traits a runtime implements to take part.
 //!
 //! [`Peer`] is what every executor has: it is built with a number of workers, runs a main future on the calling thread
-//! and spawns tasks. [`Net`] and [`Timers`] are separate because futures' `ThreadPool` has neither. Sockets and timers
-//! are reached through associated functions, since all of these runtimes find their driver through the thread.
+//! and spawns tasks. [`Net`], [`Http`], [`Timers`] and [`Blocking`] are separate because futures' `ThreadPool` has none
+//! of them; [`Full`] is all together. Sockets, timers and blocking pools are reached through associated functions, since
+//! all of these runtimes find theirs through the thread.
 //!
 //! Spawning has two faces, both [`Spawn`]: [`Peer::Inside`] is what code in a task writes (`tokio::spawn`, which looks
 //! the runtime up in a thread-local), [`Peer::Outside`] is what a thread that belongs to nobody writes (a handle).
@@ -30,6 +31,18 @@ pub trait Spawn: Clone + Send + Sync + 'static {
     fn spawn_detached<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static;
+
+    /// Starts many tasks, by the runtime's own call for many where it has one, and adds their handles to `handles`.
+    fn spawn_batch<F>(
+        &self,
+        futures: impl Iterator<Item = F>,
+        handles: &mut Vec<Self::Join<F::Output>>,
+    ) where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        handles.extend(futures.map(|future| self.spawn(future)));
+    }
 }
 
 /// A runtime under test. Dropping it stops it.
@@ -96,7 +109,35 @@ pub trait Net: Peer {
 pub trait Timers: Peer {
     /// Ends after `duration`.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
+    /// Waits for `future`, but not longer than `limit`.
+    fn timeout<F>(limit: Duration, future: F) -> impl Future<Output = Option<F::Output>> + Send
+    where
+        F: Future + Send,
+        F::Output: Send;
 }
+
+/// A runtime with threads for calls that block.
+pub trait Blocking: Peer {
+    /// Has `call` run on a thread for such calls. It is started by the call of this function, not by the first poll.
+    fn blocking<F, T>(call: F) -> impl Future<Output = T> + Send + 'static
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static;
+}
+
+/// A runtime that hyper can run on.
+pub trait Http: Net {
+    /// A stream in hyper's terms.
+    type Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static;
+
+    /// Wraps `stream` for hyper, in the adapter that is documented for the runtime.
+    fn io(stream: Self::Stream) -> Self::Io;
+}
+
+/// A runtime with everything.
+pub trait Full: Http + Timers + Blocking {}
+
+impl<P: Http + Timers + Blocking> Full for P {}
 
 /// Wakes its own task once and is pending once: a yield in the plainest terms, which every executor understands.
 #[derive(Debug, Default)]

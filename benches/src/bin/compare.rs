@@ -1,45 +1,45 @@
-//! Compares the runtimes in alternating processes and prints tables with medians, spread and ratios.
-//!
-//! For each shape and number of workers it goes round all runtimes, one process each, as often as `--rounds` says; each
-//! round begins with another runtime. A process warms its runtime up with growing numbers of batches and reports the
-//! first run that is long enough. So a slow minute of the machine hurts all runtimes alike, and no runtime inherits the
-//! heap or the threads of another.
+//! Compares the runtimes in alternating processes; prints tables with medians, spread and ratios, or writes the page of
+//! the book.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::env;
 use std::error::Error;
-use std::fs;
-use std::io::Read as _;
-use std::process::{Command, ExitCode, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use heist_benches::load::become_load_if_asked;
-use heist_benches::{Headline, RuntimeId, Sample, Shape};
+use heist_benches::log::{Log, write_about, write_measured};
+use heist_benches::one::{One, play_if_asked};
+use heist_benches::rounds::{Plan, measure, players, run};
+use heist_benches::table::{Table, number, print_summary};
+use heist_benches::targets::OVERSUBSCRIBED;
+use heist_benches::{Figures, RuntimeId, Shape, document, machine};
 
 const USAGE: &str = "\
-compare [--rounds 9] [--shapes spawn_join,yield,...] [--workers 1,2] [--runtimes heist,tokio,...] [--millis 250]
-    tables from alternating processes; a shape is named by the beginning of its name
-compare --one <runtime> <shape> <workers> [--iters <batches>] [--millis 250]
+compare [--rounds 9] [--shapes spawn_join,yield_,...] [--workers 1,2] [--runtimes heist,tokio,...] [--millis 250]
+        [--log FILE] [--small]
+    tables from alternating processes; a shape is named in full or by the beginning of its name
+compare --document DIR [--log FILE] [--rounds 9] [--shapes ..] [--workers ..] [--runtimes ..] [--millis ..] [--small]
+    the same, and writes DIR/benchmarks.md with its charts; also builds what plays memory and tokio-eager, and adds
+    more workers than processors where the design speaks of them
+compare --render FILE --document DIR
+    writes the page again from the log of a run
+compare --one <runtime> <shape> <workers> [--iters <batches>] [--millis 250] [--stretches 1] [--small]
     one runtime and one shape in this process; with --iters exactly so many batches, without warm-up
 compare --instructions [--shapes ..] [--workers 1] [--runtimes ..]
     instructions per operation, from callgrind: those of three batches less those of one
 compare --list
     names of shapes and runtimes";
 
-/// A process of one round that takes longer has lost a wake-up; it is killed and named.
-const PROCESS_LIMIT: Duration = Duration::from_secs(90);
-/// How often a process of a round is looked at. Rare enough to cost it nothing.
-const LOOK: Duration = Duration::from_millis(20);
-/// The next calibration run has at most so many times the batches of the last.
-const GROWTH: u64 = 8;
+/// Workers beyond the processors of a small machine.
+const MANY: [usize; 2] = [4, 8];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    become_load_if_asked();
-    match Options::parse(env::args().skip(1)).and_then(run) {
+    play_if_asked();
+    match Options::parse(env::args().skip(1)).and_then(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compare: {error}");
@@ -48,68 +48,84 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<()> {
-    match &options.mode {
+fn start(mut options: Options) -> Result<()> {
+    match options.mode {
         Mode::Help => println!("{USAGE}"),
         Mode::List => list(),
-        Mode::One {
-            runtime,
-            shape,
-            workers,
-            batches,
-        } => {
-            let sample = one(*runtime, *shape, *workers, *batches, options.target)?;
-            println!("{}", Figures::of(&sample).to_line());
-        }
         Mode::Instructions => instructions(&options)?,
-        Mode::Rounds => rounds(&options)?,
+        Mode::Render => {
+            let (log, folder) = options.log.zip(options.document).ok_or(USAGE)?;
+            document::write(&Log::read(&fs::read_to_string(log)?)?, &folder)?;
+        }
+        Mode::Rounds => rounds(&mut options)?,
     }
     Ok(())
 }
 
 struct Options {
     mode: Mode,
-    rounds: usize,
     shapes: Vec<Shape>,
     workers: Option<Vec<usize>>,
     runtimes: Vec<RuntimeId>,
-    /// A process reports the first run that takes at least this long.
-    target: Duration,
+    plan: Plan,
+    /// Where the raw figures go, or come from.
+    log: Option<PathBuf>,
+    /// Where the page goes.
+    document: Option<PathBuf>,
+    command: String,
 }
 
 enum Mode {
     Help,
     List,
-    One {
-        runtime: RuntimeId,
-        shape: Shape,
-        workers: usize,
-        batches: Option<u64>,
-    },
     Instructions,
+    Render,
     Rounds,
 }
 
 impl Options {
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self> {
+        let args: Vec<String> = args.collect();
         let mut options = Self {
             mode: Mode::Rounds,
-            rounds: 9,
             shapes: Shape::ALL.to_vec(),
             workers: None,
             runtimes: RuntimeId::ALL.to_vec(),
-            target: Duration::from_millis(250),
+            plan: Plan {
+                rounds: 9,
+                target: Duration::from_millis(250),
+                stretches: 1,
+                batches: None,
+                small: false,
+                eager: None,
+                memory: sibling("memory"),
+            },
+            log: None,
+            document: None,
+            command: format!(
+                "cargo run --release -p heist-benches --bin compare -- {}",
+                args.join(" ")
+            ),
         };
-        let mut iters = None;
+        let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} wants a value\n{USAGE}"));
             match arg.as_str() {
                 "--help" | "-h" => options.mode = Mode::Help,
                 "--list" => options.mode = Mode::List,
                 "--instructions" => options.mode = Mode::Instructions,
-                "--rounds" => options.rounds = value()?.parse()?,
-                "--millis" => options.target = Duration::from_millis(value()?.parse()?),
-                "--iters" => iters = Some(value()?.parse()?),
+                "--render" => {
+                    options.mode = Mode::Render;
+                    options.log = Some(value()?.into());
+                }
+                "--log" => options.log = Some(value()?.into()),
+                "--document" => options.document = Some(value()?.into()),
+                "--rounds" => options.plan.rounds = value()?.parse()?,
+                "--millis" => options.plan.target = Duration::from_millis(value()?.parse()?),
+                "--small" => {
+                    options.plan.small = true;
+                    options.plan.batches = Some(1);
+                }
                 "--shapes" => options.shapes = shapes(&value()?)?,
                 "--runtimes" => {
                     options.runtimes = value()?.split(',').map(runtime).collect::<Result<_>>()?;
@@ -121,25 +137,14 @@ impl Options {
                         .collect::<std::result::Result<_, _>>()?;
                     options.workers = Some(numbers);
                 }
-                "--one" => {
-                    options.mode = Mode::One {
-                        runtime: runtime(&value()?)?,
-                        shape: shapes(&value()?)?[0],
-                        workers: value()?.parse()?,
-                        batches: None,
-                    };
-                }
                 _ => return Err(format!("unknown argument {arg:?}\n{USAGE}").into()),
             }
-        }
-        if let Mode::One { batches, .. } = &mut options.mode {
-            *batches = iters;
         }
         let no_workers = options
             .workers
             .as_ref()
             .is_some_and(|list| list.contains(&0));
-        if options.rounds == 0 || no_workers {
+        if options.plan.rounds == 0 || no_workers {
             return Err("rounds and workers are at least 1".into());
         }
         Ok(options)
@@ -148,11 +153,14 @@ impl Options {
 
 fn shapes(list: &str) -> Result<Vec<Shape>> {
     let mut found = Vec::new();
-    for prefix in list.split(',') {
+    for name in list.split(',') {
         let before = found.len();
-        found.extend(Shape::beginning_with(&[prefix]));
+        match Shape::named(name) {
+            Some(shape) => found.push(shape),
+            None => found.extend(Shape::beginning_with(&[name])),
+        }
         if found.len() == before {
-            return Err(format!("no shape begins with {prefix:?}; see --list").into());
+            return Err(format!("no shape begins with {name:?}; see --list").into());
         }
     }
     Ok(found)
@@ -173,376 +181,139 @@ fn list() {
     }
 }
 
-/// Runs a shape in this process: so many batches, or as many as take `target`.
-fn one(
-    runtime: RuntimeId,
-    shape: Shape,
-    workers: usize,
-    batches: Option<u64>,
-    target: Duration,
-) -> Result<Sample> {
-    let mut run = shape
-        .open(runtime, workers)?
-        .ok_or_else(|| format!("{} cannot play {shape}", runtime.name()))?;
-    if let Some(batches) = batches {
-        return Ok(run(batches)?);
-    }
-    let mut batches = 1;
-    loop {
-        let sample = run(batches)?;
-        if sample.wall >= target {
-            return Ok(sample);
-        }
-        let per_batch = sample.wall.as_secs_f64() / batches as f64;
-        // A tenth more, so that the next run is rarely just too short.
-        let enough = (1.1 * target.as_secs_f64() / per_batch) as u64 + 1;
-        batches = enough.clamp(batches + 1, batches * GROWTH);
-    }
+/// A program that was built beside this one.
+fn sibling(name: &str) -> Option<PathBuf> {
+    let path = env::current_exe().ok()?.with_file_name(name);
+    path.is_file().then_some(path)
 }
 
-/// The figures of one process, per operation, as they travel over its standard output.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    ops: f64,
-    wall: f64,
-    cpu: f64,
-    switches: f64,
-    p50: f64,
-    p99: f64,
-}
-
-impl Figures {
-    fn of(sample: &Sample) -> Self {
-        let nanos = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_nanos() as f64);
-        Self {
-            ops: sample.ops as f64,
-            wall: sample.per_op(sample.wall),
-            cpu: sample.per_op(sample.cpu),
-            switches: sample.switches as f64 / sample.ops as f64,
-            p50: nanos(sample.latency.map(|(p50, _)| p50)),
-            p99: nanos(sample.latency.map(|(_, p99)| p99)),
-        }
-    }
-
-    fn to_line(self) -> String {
-        format!(
-            "ops={} wall={:.3} cpu={:.3} switches={:.6} p50={:.0} p99={:.0}",
-            self.ops, self.wall, self.cpu, self.switches, self.p50, self.p99
-        )
-    }
-
-    fn from_line(line: &str) -> Result<Self> {
-        let fields: HashMap<_, _> = line
-            .split_whitespace()
-            .filter_map(|field| field.split_once('='))
-            .collect();
-        let get = |name| -> Result<f64> {
-            let text = fields
-                .get(name)
-                .ok_or_else(|| format!("no {name} in {line:?}"))?;
-            Ok(text.parse()?)
-        };
-        Ok(Self {
-            ops: get("ops")?,
-            wall: get("wall")?,
-            cpu: get("cpu")?,
-            switches: get("switches")?,
-            p50: get("p50")?,
-            p99: get("p99")?,
-        })
-    }
-
-    fn headline(&self, shape: Shape) -> f64 {
-        match shape.headline() {
-            Headline::Wall => self.wall,
-            Headline::Cpu => self.cpu,
-            Headline::P50 => self.p50,
-        }
-    }
-}
-
-/// Runs `--one` in a process of its own, behind `wrapper` if there is one; its standard output and error.
-fn in_process(wrapper: &[&str], args: &[String]) -> Result<(String, String)> {
-    let exe = env::current_exe()?;
-    let mut command = match wrapper.split_first() {
-        Some((tool, rest)) => {
-            let mut command = Command::new(tool);
-            command.args(rest).arg(exe);
-            command
-        }
-        None => Command::new(exe),
+/// All rounds of all shapes; a table each, heist's summary at the end, and the page if it is asked for.
+fn rounds(options: &mut Options) -> Result<()> {
+    let mut log = match (&options.log, &options.document) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(_)) => Some(env::current_exe()?.with_file_name("benchmarks.log")),
+        (None, None) => None,
     };
-    let mut child = command
-        .args(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let begin = Instant::now();
-    let status = loop {
-        // A few lines fit into the pipes, so the child never waits for us to read.
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if begin.elapsed() > PROCESS_LIMIT {
-            child.kill()?;
-            child.wait()?;
-            return Err(format!("HANG: no end after {PROCESS_LIMIT:?}").into());
-        }
-        thread::sleep(LOOK);
-    };
-    let (mut out, mut err) = (String::new(), String::new());
-    if let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
-        stdout.read_to_string(&mut out)?;
-        stderr.read_to_string(&mut err)?;
+    if options.document.is_some() {
+        build_others(&mut options.plan)?;
     }
-    if !status.success() {
-        return Err(format!("{status}: {}", err.trim()).into());
+    let mut file = log.as_ref().map(File::create).transpose()?;
+    for (name, value) in about(options) {
+        println!("{name}: {value}");
+        if let Some(file) = &mut file {
+            write_about(file, &name, &value)?;
+        }
     }
-    Ok((out, err))
-}
-
-fn one_args(runtime: RuntimeId, shape: Shape, workers: usize) -> Vec<String> {
-    vec![
-        "--one".into(),
-        runtime.name().into(),
-        shape.name().into(),
-        workers.to_string(),
-    ]
-}
-
-/// All rounds of all shapes; a table each, and heist's summary at the end.
-fn rounds(options: &Options) -> Result<()> {
-    print_machine(options);
-    let mut medians = Vec::new();
-    let mut summary = Vec::new();
-    let mut failures = Vec::new();
-    for &shape in &options.shapes {
-        for &workers in options.workers.as_deref().unwrap_or(&[1, 2]) {
-            let players: Vec<_> = options
-                .runtimes
-                .iter()
-                .copied()
-                .filter(|&runtime| shape.suits(runtime))
-                .collect();
-            if players.is_empty() {
-                continue;
+    let (mut tables, mut failures) = (Vec::new(), Vec::new());
+    for (shape, workers) in rows(options) {
+        let runtimes = players(shape, workers, &options.runtimes);
+        if runtimes.is_empty() {
+            continue;
+        }
+        let measured = measure(&options.plan, shape, workers, &runtimes);
+        for one in &measured {
+            if let Some(file) = &mut file {
+                write_measured(file, one)?;
             }
-            let mut rows: Vec<Vec<Figures>> = vec![Vec::new(); players.len()];
-            for round in 0..options.rounds {
-                for turn in 0..players.len() {
-                    let at = (round + turn) % players.len();
-                    let mut args = one_args(players[at], shape, workers);
-                    args.extend(["--millis".into(), options.target.as_millis().to_string()]);
-                    match in_process(&[], &args).and_then(|(out, _)| Figures::from_line(&out)) {
-                        Ok(figures) => rows[at].push(figures),
-                        Err(error) => {
-                            let name = players[at].name();
-                            eprintln!("{shape} {name} {workers}: {error}");
-                            failures.push(format!("{shape} {name} {workers}"));
-                        }
-                    }
-                }
+            for failure in &one.failures {
+                let name = one.runtime.name();
+                eprintln!("{shape} {name} {workers}: {failure}");
+                failures.push(format!("{shape} {name} {workers}"));
             }
-            let table = Table::new(shape, workers, &players, &rows);
-            table.print();
-            medians.push(table.medians_line(&options.runtimes));
-            summary.extend(table.heist_line());
         }
+        let table = Table::new(shape, workers, &measured);
+        table.print();
+        tables.push(table);
     }
-    let names: Vec<_> = options.runtimes.iter().map(|id| id.name()).collect();
-    println!("\n### all medians (IQR)\n");
-    println!("| shape | workers | figure | {} |", names.join(" | "));
-    println!("|---|---|---|{}", "---|".repeat(names.len()));
-    for line in medians {
-        println!("{line}");
-    }
-    if !summary.is_empty() {
-        println!("\n### heist\n\nRatios above 1: heist is faster.\n");
-        println!("| shape | workers | figure | heist | best peer | ratio | tokio | ratio |");
-        println!("|---|---|---|---|---|---|---|---|");
-        for line in summary {
-            println!("{line}");
-        }
+    print_medians(&tables, &options.runtimes);
+    print_summary(&tables);
+    if let (Some(path), Some(folder)) = (log.take(), &options.document) {
+        document::write(&Log::read(&fs::read_to_string(&path)?)?, folder)?;
+        println!("\nraw figures: {}", path.display());
     }
     if failures.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "{} processes failed: {}",
-        failures.len(),
-        failures.join(", ")
-    )
-    .into())
+    let number = failures.len();
+    Err(format!("{number} processes failed: {}", failures.join(", ")).into())
 }
 
-fn print_machine(options: &Options) {
-    let first_line = |path: &str| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().next().unwrap_or("unknown").to_owned()
-    };
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |rest| {
-            rest.trim_start_matches([' ', '\t', ':'])
+/// The shapes with their numbers of workers.
+fn rows(options: &Options) -> Vec<(Shape, usize)> {
+    let mut rows = Vec::new();
+    for &shape in &options.shapes {
+        let workers = options.workers.clone().unwrap_or_else(|| {
+            let many = options.document.is_some() && OVERSUBSCRIBED.contains(&shape.name());
+            let many: &[usize] = if many { &MANY } else { &[] };
+            [&[1, 2], many].concat()
         });
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    println!(
-        "{model}, {cores} CPUs, Linux {}; load before: {}; {} rounds, {:?} each",
-        first_line("/proc/sys/kernel/osrelease"),
-        first_line("/proc/loadavg"),
-        options.rounds,
-        options.target
+        rows.extend(workers.into_iter().map(|workers| (shape, workers)));
+    }
+    rows
+}
+
+fn about(options: &Options) -> Vec<(String, String)> {
+    let plan = &options.plan;
+    let mut about = machine::about();
+    let method = format!(
+        "{} rounds of alternating processes, {} ms each",
+        plan.rounds,
+        plan.target.as_millis()
     );
+    about.push(("method".into(), method));
+    about.push(("command".into(), format!("`{}`", options.command)));
+    about
 }
 
-/// The figures of one shape with one number of workers.
-struct Table {
-    shape: Shape,
-    workers: usize,
-    rows: Vec<Row>,
+/// Builds the programs that `compare` cannot be itself: the one whose allocator counts, and, with flags that would
+/// change tokio in every other row, the one that has tokio's eager hand-over of the driver.
+fn build_others(plan: &mut Plan) -> Result<()> {
+    let folder = env::current_exe()?.with_file_name("tokio-unstable");
+    build("memory", None)?;
+    plan.memory = sibling("memory");
+    build("compare", Some(&folder))?;
+    plan.eager = Some(folder.join("release").join("compare"));
+    Ok(())
 }
 
-struct Row {
-    runtime: RuntimeId,
-    headline: Quartiles,
-    median: Figures,
+fn build(program: &str, unstable: Option<&Path>) -> Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    cargo.args(["build", "--release", "--manifest-path", manifest]);
+    cargo.args(["--bin", program]);
+    if let Some(folder) = unstable {
+        cargo.env("RUSTFLAGS", "--cfg tokio_unstable");
+        cargo.arg("--target-dir").arg(folder);
+    }
+    if cargo.status()?.success() {
+        return Ok(());
+    }
+    Err(format!("{program} could not be built").into())
 }
 
-#[derive(Clone, Copy)]
-struct Quartiles {
-    low: f64,
-    median: f64,
-    high: f64,
-}
-
-impl Quartiles {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |quantile: f64| {
-            let place = quantile * (values.len() - 1) as f64;
-            let (below, above) = (place.floor() as usize, place.ceil() as usize);
-            values[below] + (values[above] - values[below]) * place.fract()
-        };
-        Self {
-            low: at(0.25),
-            median: at(0.5),
-            high: at(0.75),
-        }
-    }
-}
-
-impl Table {
-    fn new(shape: Shape, workers: usize, players: &[RuntimeId], rows: &[Vec<Figures>]) -> Self {
-        let played = players.iter().zip(rows).filter(|(_, row)| !row.is_empty());
-        let rows = played.map(|(&runtime, row)| {
-            let median =
-                |field: fn(&Figures) -> f64| Quartiles::of(row.iter().map(field).collect()).median;
-            Row {
-                runtime,
-                headline: Quartiles::of(
-                    row.iter().map(|figures| figures.headline(shape)).collect(),
-                ),
-                median: Figures {
-                    ops: median(|figures| figures.ops),
-                    wall: median(|figures| figures.wall),
-                    cpu: median(|figures| figures.cpu),
-                    switches: median(|figures| figures.switches),
-                    p50: median(|figures| figures.p50),
-                    p99: median(|figures| figures.p99),
-                },
-            }
-        });
-        Self {
-            shape,
-            workers,
-            rows: rows.collect(),
-        }
-    }
-
-    fn best_peer(&self) -> Option<&Row> {
-        let peers = self.rows.iter().filter(|row| row.runtime.is_peer());
-        peers.min_by(|a, b| a.headline.median.total_cmp(&b.headline.median))
-    }
-
-    fn row(&self, name: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.runtime.name() == name)
-    }
-
-    fn print(&self) {
-        let unit = self.shape.headline().name();
-        println!("\n### {}, {} worker(s)\n", self.shape, self.workers);
-        println!(
-            "| runtime | {unit} | IQR | ratio to best peer | ratio to tokio | wall ns/op | CPU ns/op | switches/1000 ops | p50 ns | p99 ns |"
-        );
-        println!("|---|---|---|---|---|---|---|---|---|---|");
-        for row in &self.rows {
-            println!(
-                "| {} | {} | {} to {} | {} | {} | {} | {} | {:.2} | {} | {} |",
-                row.runtime.name(),
-                number(row.headline.median),
-                number(row.headline.low),
-                number(row.headline.high),
-                ratio(self.best_peer(), row),
-                ratio(self.row("tokio"), row),
-                number(row.median.wall),
-                number(row.median.cpu),
-                row.median.switches * 1000.0,
-                number(row.median.p50),
-                number(row.median.p99),
-            );
-        }
-    }
-
-    fn medians_line(&self, runtimes: &[RuntimeId]) -> String {
-        let cells = runtimes.iter().map(|id| {
-            self.row(id.name()).map_or("–".into(), |row| {
-                let Quartiles { low, median, high } = row.headline;
-                format!("{} ({}–{})", number(median), number(low), number(high))
+fn print_medians(tables: &[Table], runtimes: &[RuntimeId]) {
+    let names: Vec<_> = runtimes.iter().map(|id| id.name()).collect();
+    println!("\n### all medians (IQR)\n");
+    println!("| shape | workers | figure | {} |", names.join(" | "));
+    println!("|---|---|---|{}", "---|".repeat(names.len()));
+    for table in tables {
+        let cells: Vec<_> = names
+            .iter()
+            .map(|name| {
+                table.row(name).map_or("–".into(), |row| {
+                    let [low, median, high] =
+                        [row.headline.low, row.headline.median, row.headline.high].map(number);
+                    format!("{median} ({low}–{high})")
+                })
             })
-        });
-        format!(
+            .collect();
+        println!(
             "| {} | {} | {} | {} |",
-            self.shape,
-            self.workers,
-            self.shape.headline().name(),
-            cells.collect::<Vec<_>>().join(" | ")
-        )
-    }
-
-    fn heist_line(&self) -> Option<String> {
-        let heist = self.row("heist")?;
-        let (best, tokio) = (self.best_peer(), self.row("tokio"));
-        let shown = |row: Option<&Row>| row.map_or("–".into(), |row| number(row.headline.median));
-        Some(format!(
-            "| {} | {} | {} | {} | {} ({}) | {} | {} | {} |",
-            self.shape,
-            self.workers,
-            self.shape.headline().name(),
-            number(heist.headline.median),
-            shown(best),
-            best.map_or("–", |row| row.runtime.name()),
-            ratio(best, heist),
-            shown(tokio),
-            ratio(tokio, heist),
-        ))
-    }
-}
-
-/// How many times faster `row` is than `other`.
-fn ratio(other: Option<&Row>, row: &Row) -> String {
-    other.map_or("–".into(), |other| {
-        format!("{:.2}", other.headline.median / row.headline.median)
-    })
-}
-
-/// Three digits at least, and none too many.
-fn number(value: f64) -> String {
-    match value {
-        value if value.is_nan() => "–".into(),
-        value if value < 100.0 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
+            table.shape,
+            table.workers,
+            table.shape.headline().name(),
+            cells.join(" | ")
+        );
     }
 }
 
@@ -553,11 +324,7 @@ fn instructions(options: &Options) -> Result<()> {
         println!("| shape | runtime | instructions/op |");
         println!("|---|---|---|");
         for &shape in &options.shapes {
-            for &runtime in options
-                .runtimes
-                .iter()
-                .filter(|&&runtime| shape.suits(runtime))
-            {
+            for runtime in players(shape, workers, &options.runtimes) {
                 let shown = match instructions_per_op(runtime, shape, workers) {
                     Ok(count) => number(count),
                     Err(error) => error.to_string(),
@@ -577,15 +344,16 @@ fn instructions_per_op(runtime: RuntimeId, shape: Shape, workers: usize) -> Resu
         "--callgrind-out-file=/dev/null",
         "--fair-sched=yes",
     ];
-    let count = |batches: u32| -> Result<(f64, f64)> {
-        let mut args = one_args(runtime, shape, workers);
-        args.extend(["--iters".into(), batches.to_string()]);
-        let (out, err) = in_process(&callgrind, &args)?;
+    let count = |batches: u64| -> Result<(f64, f64)> {
+        let mut one = One::new(runtime, shape, workers);
+        one.batches = Some(batches);
+        let (out, err) = run(&callgrind, &env::current_exe()?, &one.to_args())?;
         let collected = err
             .lines()
             .find_map(|line| line.split_once("Collected :"))
             .ok_or("callgrind said nothing about what it collected")?;
-        Ok((collected.1.trim().parse()?, Figures::from_line(&out)?.ops))
+        let figures: Figures = out.trim().parse()?;
+        Ok((collected.1.trim().parse()?, figures.ops))
     };
     let (few, few_ops) = count(1)?;
     let (many, many_ops) = count(3)?;

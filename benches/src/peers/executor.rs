@@ -5,6 +5,9 @@
 //! drives the reactor, as smol's own threads do; async-io also has one thread of its own, for the whole process, that
 //! drives the reactor when nobody else does.
 //!
+//! What goes beyond tasks, sockets and timers is smol's: `smol::unblock`, whose pool belongs to the process, the race of
+//! a future with a timer that smol's users write for a timeout, and smol-hyper's adapter.
+//!
 //! Executors are leaked: a `static` executor is how they are used, and `StaticExecutor` cannot be had otherwise.
 #![forbid(unsafe_code)]
 
@@ -19,8 +22,10 @@ use async_channel::Sender;
 use async_executor::{Executor, StaticExecutor, Task};
 use async_io::{Async, Timer};
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::future::or;
+use smol_hyper::rt::FuturesIo;
 
-use crate::peer::{Net, Peer, Spawn, Timers};
+use crate::peer::{Blocking, Http, Net, Peer, Spawn, Timers};
 
 /// What the two executors have in common.
 pub trait Shared: Send + Sync + fmt::Debug + 'static {
@@ -31,6 +36,17 @@ pub trait Shared: Send + Sync + fmt::Debug + 'static {
         &'static self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T>;
+    /// Starts many tasks.
+    fn start_many<F>(
+        &'static self,
+        futures: impl Iterator<Item = F>,
+        handles: &mut Vec<Task<F::Output>>,
+    ) where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        handles.extend(futures.map(|future| self.start(future)));
+    }
     /// Runs tasks until `future` ends.
     fn drive<T>(&'static self, future: impl Future<Output = T>) -> impl Future<Output = T>;
 }
@@ -45,6 +61,17 @@ impl Shared for Executor<'static> {
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
         self.spawn(future)
+    }
+
+    fn start_many<F>(
+        &'static self,
+        futures: impl Iterator<Item = F>,
+        handles: &mut Vec<Task<F::Output>>,
+    ) where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_many(futures, handles);
     }
 
     fn drive<T>(&'static self, future: impl Future<Output = T>) -> impl Future<Output = T> {
@@ -109,6 +136,14 @@ impl<E: Shared> Spawn for Spawner<E> {
         F: Future<Output = ()> + Send + 'static,
     {
         self.0.start(future).detach();
+    }
+
+    fn spawn_batch<F>(&self, futures: impl Iterator<Item = F>, handles: &mut Vec<Task<F::Output>>)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.start_many(futures, handles);
     }
 }
 
@@ -193,5 +228,34 @@ impl<E: Shared> Net for Threads<E> {
 impl<E: Shared> Timers for Threads<E> {
     async fn sleep(duration: Duration) {
         Timer::after(duration).await;
+    }
+    async fn timeout<F>(limit: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        let over = async {
+            Timer::after(limit).await;
+            None
+        };
+        or(async { Some(future.await) }, over).await
+    }
+}
+
+impl<E: Shared> Blocking for Threads<E> {
+    fn blocking<F, T>(call: F) -> impl Future<Output = T> + Send + 'static
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        smol::unblock(call)
+    }
+}
+
+impl<E: Shared> Http for Threads<E> {
+    type Io = FuturesIo<Self::Stream>;
+
+    fn io(stream: Self::Stream) -> Self::Io {
+        FuturesIo::new(stream)
     }
 }

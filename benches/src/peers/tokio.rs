@@ -2,6 +2,9 @@
 //!
 //! `run` is `block_on`: the main future is polled on the calling thread, which is not a worker. Shapes that want a
 //! worker therefore spawn first.
+//!
+//! [`Eager`] is the same with the driver handed over eagerly, an option that tokio has only if the whole build is made
+//! with `--cfg tokio_unstable`; without that it cannot be built.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -15,12 +18,21 @@ use ::tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ::tokio::net::{TcpListener, TcpStream};
 use ::tokio::runtime::{Builder, Handle, Runtime};
 use ::tokio::task::JoinHandle;
+use hyper_util::rt::TokioIo;
 
-use crate::peer::{Net, Peer, Spawn, Timers};
+use crate::peer::{Blocking, Http, Net, Peer, Spawn, Timers};
 
-/// A tokio runtime.
+/// A tokio runtime; `EAGER` with eager hand-over of the driver.
 #[derive(Debug)]
-pub struct Tokio(Runtime);
+pub struct Multi<const EAGER: bool>(Runtime);
+
+/// tokio as it comes.
+pub type Tokio = Multi<false>;
+/// tokio with eager hand-over of the driver.
+pub type Eager = Multi<true>;
+
+/// Whether this build can make an [`Eager`].
+pub const HAS_EAGER: bool = cfg!(tokio_unstable);
 
 /// `tokio::spawn`.
 #[derive(Clone, Copy, Debug)]
@@ -78,16 +90,31 @@ impl Spawn for Handle {
     }
 }
 
-impl Peer for Tokio {
+#[cfg(tokio_unstable)]
+fn hand_over_eagerly(builder: &mut Builder) -> io::Result<()> {
+    builder.enable_eager_driver_handoff();
+    Ok(())
+}
+
+#[cfg(not(tokio_unstable))]
+fn hand_over_eagerly(_: &mut Builder) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "tokio hands its driver over eagerly only if built with RUSTFLAGS=\"--cfg tokio_unstable\"",
+    ))
+}
+
+impl<const EAGER: bool> Peer for Multi<EAGER> {
     type Inside = Ambient;
     type Outside = Handle;
 
     fn build(workers: usize) -> io::Result<Self> {
-        Builder::new_multi_thread()
-            .worker_threads(workers)
-            .enable_all()
-            .build()
-            .map(Self)
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(workers).enable_all();
+        if EAGER {
+            hand_over_eagerly(&mut builder)?;
+        }
+        builder.build().map(Self)
     }
 
     fn run<F: Future>(&mut self, main: F) -> F::Output {
@@ -107,7 +134,7 @@ impl Peer for Tokio {
     }
 }
 
-impl Net for Tokio {
+impl<const EAGER: bool> Net for Multi<EAGER> {
     type Listener = TcpListener;
     type Stream = TcpStream;
 
@@ -140,8 +167,33 @@ impl Net for Tokio {
     }
 }
 
-impl Timers for Tokio {
+impl<const EAGER: bool> Timers for Multi<EAGER> {
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
         ::tokio::time::sleep(duration)
+    }
+    async fn timeout<F>(limit: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        ::tokio::time::timeout(limit, future).await.ok()
+    }
+}
+
+impl<const EAGER: bool> Blocking for Multi<EAGER> {
+    fn blocking<F, T>(call: F) -> impl Future<Output = T> + Send + 'static
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Join(::tokio::task::spawn_blocking(call))
+    }
+}
+
+impl<const EAGER: bool> Http for Multi<EAGER> {
+    type Io = TokioIo<TcpStream>;
+
+    fn io(stream: TcpStream) -> TokioIo<TcpStream> {
+        TokioIo::new(stream)
     }
 }

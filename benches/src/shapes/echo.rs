@@ -1,77 +1,34 @@
-//! An echo server on the runtime under test, asked by a process of its own.
-//!
-//! The runtime's calling thread is inside `run` while a control thread starts the [load generator](crate::load), waits
-//! until all connections stand, reads the process's CPU time, has the requests sent, and reads it again. The control
-//! thread is blocked on a pipe meanwhile. One task accepts and spawns one task per connection.
-//!
-//! Where the two run decides more than anything else: waking a thread on another CPU can cost several times what the
-//! request itself does. [`Placed`] says where the generator is; the caller has placed the server by its own mask.
+//! An echo server: one task per connection, which sends back what it reads.
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process;
 use std::thread;
 
-use crate::load::Load;
-use crate::meter::{Meter, Sample};
-use crate::peer::{Net, Spawn};
+use crate::load::Asked;
+use crate::meter::Sample;
+use crate::peer::Net;
 use crate::peers::bare::Bare;
-use crate::shapes::in_task;
+use crate::shapes::served::{each_connection, measured, served};
 
-/// Size of a request and of its answer.
-pub const BYTES: usize = 64;
-/// Size of a connection's buffer.
+/// Size of a connection's buffer, unless a request is larger.
 const BUFFER: usize = 4096;
 
-/// How an echo shape is asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Placed {
-    /// Connections, each with one request in flight.
-    pub connections: usize,
-    /// The CPU of the load generator.
-    pub generator: usize,
-}
-
-/// Serves `requests` requests. An operation is one request.
+/// Serves `requests` requests.
 ///
 /// # Errors
 ///
 /// Those of the sockets.
-pub fn echo<P: Net>(peer: &mut P, placed: Placed, requests: u64) -> io::Result<Sample> {
+pub fn echo<P: Net>(peer: &mut P, asked: Asked, requests: u64) -> io::Result<Sample> {
     let inside = peer.inside();
-    let (tell, told) = futures::channel::oneshot::channel();
-    let control = thread::Builder::new().spawn(move || {
-        let addr = futures::executor::block_on(told).map_err(io::Error::other)?;
-        measured(addr, placed, requests)
-    })?;
-    in_task(peer, async move {
-        let listener = P::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        tell.send(P::local_addr(&listener)?)
-            .map_err(|_| io::Error::other("the control thread has gone"))?;
-        serve::<P>(inside, listener, placed.connections).await
-    })?;
-    control.join().expect("the control thread panicked")
+    served(peer, asked, requests, move |listener| {
+        let room = BUFFER.max(asked.bytes);
+        let serve = move |stream| answer::<P>(stream, room);
+        each_connection::<P, _, _>(inside, listener, asked.connections, serve)
+    })
 }
 
-async fn serve<P: Net>(
-    spawner: P::Inside,
-    listener: P::Listener,
-    connections: usize,
-) -> io::Result<()> {
-    let mut handles = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let stream = P::accept(&listener).await?;
-        handles.push(spawner.spawn(answer::<P>(stream)));
-    }
-    for handle in handles {
-        handle.await?;
-    }
-    Ok(())
-}
-
-async fn answer<P: Net>(mut stream: P::Stream) -> io::Result<()> {
-    let mut buf = [0; BUFFER];
+async fn answer<P: Net>(mut stream: P::Stream, room: usize) -> io::Result<()> {
+    let mut buf = vec![0; room];
     loop {
         match P::read(&mut stream, &mut buf).await? {
             0 => return Ok(()),
@@ -85,29 +42,10 @@ async fn answer<P: Net>(mut stream: P::Stream) -> io::Result<()> {
 /// # Errors
 ///
 /// Those of the sockets.
-pub fn echo_bare(threads: usize, placed: Placed, requests: u64) -> io::Result<Sample> {
+pub fn echo_bare(threads: usize, asked: Asked, requests: u64) -> io::Result<Sample> {
     let server = Bare::bind()?;
     let addr = server.local_addr()?;
-    let control = thread::Builder::new().spawn(move || measured(addr, placed, requests))?;
-    server.serve(placed.connections, threads)?;
+    let control = thread::Builder::new().spawn(move || measured(addr, asked, requests))?;
+    server.serve(asked.connections, threads, BUFFER.max(asked.bytes))?;
     control.join().expect("the control thread panicked")
-}
-
-/// Has `requests` requests sent to `addr` and measures this process meanwhile. Ends the process if that fails, since the
-/// server would wait for its connections for ever.
-fn measured(addr: SocketAddr, placed: Placed, requests: u64) -> io::Result<Sample> {
-    let outcome =
-        Load::start(addr, placed.connections, BYTES, placed.generator).and_then(|mut load| {
-            let meter = Meter::start();
-            let answered = load.go(requests)?;
-            let mut sample = meter.stop(answered.requests);
-            sample.wall = answered.wall;
-            sample.latency = Some((answered.p50, answered.p99));
-            Ok(sample)
-        });
-    if let Err(error) = &outcome {
-        eprintln!("echo: {error}");
-        process::exit(1);
-    }
-    outcome
 }

@@ -1,4 +1,4 @@
-//! Tasks that wait for each other: pairs over oneshots, a round trip over channels, a ring.
+//! Tasks that wait for each other: pairs over oneshots, a round trip over channels, a stream through one, a ring.
 //!
 //! The channels are those of `futures` and `async-channel`, the same for every runtime.
 #![forbid(unsafe_code)]
@@ -65,6 +65,36 @@ pub fn round_trip<P: Peer>(peer: &mut P, trips: u64, batches: u64) -> Sample {
         drop(there);
         echo.await;
         assert_eq!(value, trips * batches, "every message came back once");
+        sample
+    })
+}
+
+/// One task sends `messages` numbers through a channel of `places` places, another takes them. An operation is one
+/// message.
+pub fn stream<P: Peer>(peer: &mut P, places: usize, messages: u64, batches: u64) -> Sample {
+    let inside = peer.inside();
+    in_task(peer, async move {
+        let messages = messages * batches;
+        let (sender, receiver) = async_channel::bounded(places);
+        let meter = Meter::start();
+        let taker = inside.spawn(async move {
+            let mut sum = 0;
+            while let Ok(value) = receiver.recv().await {
+                sum += value;
+            }
+            sum
+        });
+        for value in 0..messages {
+            sender.send(value).await.expect("the other end listens");
+        }
+        drop(sender);
+        let sum: u64 = taker.await;
+        let sample = meter.stop(messages);
+        assert_eq!(
+            sum,
+            messages * (messages - 1) / 2,
+            "every message came once"
+        );
         sample
     })
 }

@@ -4,9 +4,15 @@
 //! building nor the way into the runtime counts, but in `start_stop`) and checks that the work was done.
 #![forbid(unsafe_code)]
 
+pub mod blocking;
+pub mod churn;
 pub mod echo;
+pub mod http;
+pub mod idle;
 pub mod messages;
+pub mod served;
 pub mod spawn;
+pub mod stalls;
 pub mod start_stop;
 pub mod timers;
 pub mod wake;

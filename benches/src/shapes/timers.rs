@@ -1,6 +1,7 @@
-//! Timers: made and dropped before they are due; very many at once.
+//! Timers: made and dropped before they are due; very many at once; around what is ready already.
 #![forbid(unsafe_code)]
 
+use std::hint::black_box;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,24 @@ pub fn sleepers<P: Timers>(peer: &mut P, tasks: u64, batches: u64) -> Sample {
             }
         }
         meter.stop(tasks * batches).with_latency(&lateness)
+    })
+}
+
+/// One task awaits `calls` futures that are ready at once, each under a timeout of 10 s. An operation is one of them.
+pub fn ready<P: Timers>(peer: &mut P, calls: u64, batches: u64) -> Sample {
+    in_task(peer, async move {
+        let mut sum = 0;
+        let meter = Meter::start();
+        for call in 0..calls * batches {
+            let limit = Duration::from_secs(10);
+            sum += P::timeout(limit, async move { black_box(call) })
+                .await
+                .expect("a ready future is not late");
+        }
+        let calls = calls * batches;
+        let sample = meter.stop(calls);
+        assert_eq!(sum, calls * (calls - 1) / 2, "every future was awaited");
+        sample
     })
 }
 
