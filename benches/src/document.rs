@@ -24,6 +24,9 @@ const CHARTS: &str = "benchmarks";
 const ENOUGH: usize = 5;
 const QUIET: f64 = 0.5;
 
+/// The name under which a log says that its shapes were small ones.
+pub const SMALL: &str = "small shapes";
+
 /// A section: heading, beginnings of its shapes, what an operation is.
 struct Section {
     heading: &'static str,
@@ -169,6 +172,11 @@ fn introduction(page: &mut String, log: &Log, tables: &[Table]) {
     };
     if let (Some(least), Some(most)) = (stretches().min(), stretches().max()) {
         let _ = writeln!(page, "| stretches per figure | {least} to {most} |");
+    }
+    if log.about(SMALL).is_some() {
+        page.push_str(
+            "\n> **The shapes were small ones**, which are there to test results. No figure is that of the named shape.\n",
+        );
     }
     let load: Option<f64> = log
         .about("load before")

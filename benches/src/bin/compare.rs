@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use heist_benches::document::SMALL;
 use heist_benches::log::{Log, write_about, write_measured};
 use heist_benches::one::{One, play_if_asked};
 use heist_benches::rounds::{Plan, measure, players, run};
@@ -255,12 +256,16 @@ fn rows(options: &Options) -> Vec<(Shape, usize)> {
 fn about(options: &Options) -> Vec<(String, String)> {
     let plan = &options.plan;
     let mut about = machine::about();
-    let method = format!(
-        "{} rounds of alternating processes, {} ms each",
-        plan.rounds,
-        plan.target.as_millis()
-    );
+    let each = if plan.small {
+        "one small batch each".into()
+    } else {
+        format!("{} ms each", plan.target.as_millis())
+    };
+    let method = format!("{} rounds of alternating processes, {each}", plan.rounds);
     about.push(("method".into(), method));
+    if plan.small {
+        about.push((SMALL.into(), "yes".into()));
+    }
     about.push(("command".into(), format!("`{}`", options.command)));
     about
 }
