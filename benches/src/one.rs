@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::figures::Figures;
 use crate::load::become_load_if_asked;
@@ -22,7 +22,7 @@ use crate::shape::Shape;
 pub const SKIPPED: &str = "skipped: ";
 /// The next calibration run has at most so many times the batches of the last.
 const GROWTH: u64 = 8;
-/// A process makes no further stretches once it has taken so many times what all of them should take.
+/// A process makes no further stretches once those before took so many times what all of them should take.
 const PATIENCE: u32 = 2;
 
 /// What one process does.
@@ -120,18 +120,20 @@ impl One {
         let mut run = shape
             .open(self.runtime, self.workers)?
             .ok_or_else(|| io::Error::other(format!("{self} cannot be played")))?;
-        let begin = Instant::now();
         let (batches, first) = match self.batches {
             Some(batches) => (batches, run(batches)?),
             None => self.warmed_up(&mut run)?,
         };
         report(&first);
         let patience = self.target * self.stretches as u32 * PATIENCE;
+        let mut spent = first.wall;
         for _ in 1..self.stretches {
-            if begin.elapsed() > patience {
+            if spent > patience {
                 break;
             }
-            report(&run(batches)?);
+            let sample = run(batches)?;
+            spent += sample.wall;
+            report(&sample);
         }
         Ok(())
     }
