@@ -24,7 +24,6 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::task::{JoinError, Label};
 use crate::worker::{Ran, Step, Worker, run_task};
-use crossbeam_deque::Steal;
 use parking_lot::{Condvar, Mutex};
 use std::panic::Location;
 use std::sync::Arc;
@@ -429,14 +428,10 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
 /// A step of a thread without a slot, or of one that empties the slots of others.
 fn run_anything(cx: &Context<'_>) -> Step {
     let shared = cx.shared;
-    let from_injector = || std::iter::repeat_with(|| shared.injector.steal());
-    let task = from_injector()
-        .find(|steal| !steal.is_retry())
-        .and_then(Steal::success)
-        .or_else(|| {
-            let slots = &mut shared.slots.iter();
-            slots.find_map(|slot| slot.queue.steal().or_else(|| slot.lifo.take()))
-        });
+    let task = shared.take_injected().or_else(|| {
+        let slots = &mut shared.slots.iter();
+        slots.find_map(|slot| slot.queue.steal().or_else(|| slot.lifo.take()))
+    });
     let Some(task) = task else {
         return Step::WouldPark(NEVER);
     };

@@ -15,6 +15,9 @@ pub const LIFO_STREAK: u32 = 3;
 /// reached however busy a worker is with its own. A power of two less one. Bench: `yield_now`.
 pub const INJECTOR_INTERVAL: u32 = 31;
 
+/// How many tasks a busy worker takes from the injector then, at most. Test: `fairness`.
+pub(crate) const INJECTOR_BATCH: usize = 8;
+
 /// Every so many polls a busy worker polls its shard. Bench: `echo`.
 pub const DRIVER_INTERVAL: u32 = 61;
 

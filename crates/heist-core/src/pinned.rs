@@ -113,8 +113,9 @@ impl Pinned {
 
     /// Has the thread look at everything before its next poll.
     pub(crate) fn call_attention(&self) {
-        // Ordering: Release, see `take_attention`.
-        self.attention.store(true, Ordering::Release);
+        // Ordering: Release, see `take_attention`. A swap and not a store, which would cut the release
+        // sequence of a call by another thread: taking this one takes that one too.
+        self.attention.swap(true, Ordering::Release);
     }
 
     /// Asks for the end of `main`, from any thread: it is dropped at its next suspension point. True

@@ -14,7 +14,7 @@ use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
 use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, Unseen, create};
 use crate::threads::Threads;
-use crossbeam_deque::Injector;
+use crossbeam_deque::{Injector, Steal};
 use crossbeam_utils::CachePadded;
 use std::future::Future;
 use std::panic::Location;
@@ -209,6 +209,20 @@ impl Shared {
                 self.injector.push(task);
                 self.notify(MayStart::No);
                 drop(guest);
+            }
+        }
+    }
+
+    /// One task of the injector.
+    pub(crate) fn take_injected(&self) -> Option<Runnable> {
+        if self.injector.is_empty() {
+            return None;
+        }
+        loop {
+            match self.injector.steal() {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
             }
         }
     }

@@ -27,8 +27,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{
-    DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP, SPREAD_AFTER,
-    SPREAD_LOOKS,
+    DRIVER_INTERVAL, INJECTOR_BATCH, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP,
+    SPREAD_AFTER, SPREAD_LOOKS,
 };
 use crate::context::{self, Context, Current, Role};
 use crate::hooks::Report;
@@ -239,7 +239,7 @@ impl Worker {
     fn next(&self, tick: u32) -> Option<Runnable> {
         if tick % INJECTOR_INTERVAL == 0 {
             self.slot().queue.mix(&self.queue);
-            if let Steal::Success(task) = self.shared.injector.steal() {
+            if let Some(task) = self.take_some_injected() {
                 return Some(task);
             }
         }
@@ -258,6 +258,18 @@ impl Worker {
 
     fn pop(&self) -> Option<Runnable> {
         self.slot().queue.pop(&self.queue)
+    }
+
+    /// 1 of the order. Some more go to the queue, if it has room: there may be as many tasks in the
+    /// injector as in the queue. One by one, since a batch would be half of what is there at most.
+    fn take_some_injected(&self) -> Option<Runnable> {
+        let first = self.shared.take_injected()?;
+        let room = LOCAL_QUEUE.saturating_sub(self.queue.len());
+        let more = std::iter::from_fn(|| self.shared.take_injected());
+        for task in more.take(room.min(INJECTOR_BATCH - 1)) {
+            self.queue.push(task);
+        }
+        Some(first)
     }
 
     /// 4 of the order.
