@@ -18,25 +18,28 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The promise.
-const BOUND: Duration = Duration::from_millis(10);
+pub(crate) const BOUND: Duration = Duration::from_millis(10);
 
 /// What the system may add until a thread that was woken runs.
-const SCHEDULING: Duration = Duration::from_millis(10);
+pub(crate) const SCHEDULING: Duration = Duration::from_millis(10);
 
 /// How long a worker is blocked in a round: far longer than anything that is measured.
-const BLOCK: Duration = Duration::from_millis(250);
+pub(crate) const BLOCK: Duration = Duration::from_millis(250);
 
 const ROUNDS: usize = 8;
 
 /// The tests of this file take turns: they measure, and would disturb each other.
-fn turn() -> MutexGuard<'static, ()> {
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Measures `round` several times; see the module.
 #[track_caller]
-fn assert_served_in_time(what: &str, mut round: impl FnMut() -> Duration + Send + 'static) {
+pub(crate) fn assert_served_in_time(
+    what: &str,
+    mut round: impl FnMut() -> Duration + Send + 'static,
+) {
     let _turn = turn();
     let mut late: Vec<Duration> = crate::support::within_for(Duration::from_secs(30), move || {
         (0..ROUNDS).map(|_| round()).collect()

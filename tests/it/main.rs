@@ -26,6 +26,7 @@ mod moves;
 mod nested;
 mod net;
 mod panics;
+mod stalls;
 mod threads;
 mod tidy;
 mod wakes;

@@ -193,6 +193,11 @@ impl Closing {
         self.inner.lock().main = main;
     }
 
+    /// The present run's thread, while it works on a slot.
+    pub(crate) fn main(&self) -> Option<Arc<Pinned>> {
+        self.inner.lock().main.as_ref().map(|main| main.0.clone())
+    }
+
     /// The owner of `slot` is blocked. If it is the thread of `run` and pinned work waits for it,
     /// it is asked to leave its slot when it can.
     pub(crate) fn evict_main_from(&self, slot: usize) -> bool {

@@ -38,7 +38,10 @@ pub enum Report<'a> {
     Stalled {
         /// The task, or `None` for `main`.
         id: Option<Id>,
-        /// Where the task was spawned.
+        /// The name given to the task with a task builder.
+        name: Option<&'a str>,
+        /// Where the task was spawned; `None` for `main`, and for a task whose poll is over and
+        /// whose joiner's waker blocks.
         spawned_at: Option<&'static Location<'static>>,
         /// How long the poll has lasted so far.
         lasted: Duration,
@@ -92,13 +95,18 @@ impl fmt::Display for Report<'_> {
             }
             Report::Stalled {
                 id: Some(id),
-                spawned_at: Some(site),
+                name,
+                spawned_at,
                 lasted,
             } => {
-                write!(
-                    f,
-                    "task {id} (spawned at {site}) has blocked its worker for {lasted:?}"
-                )
+                write!(f, "task {id}")?;
+                if let Some(name) = name {
+                    write!(f, " '{name}'")?;
+                }
+                if let Some(site) = spawned_at {
+                    write!(f, " (spawned at {site})")?;
+                }
+                write!(f, " has blocked its worker for {lasted:?}")
             }
             Report::Stalled { lasted, .. } => {
                 write!(f, "the main future has blocked its thread for {lasted:?}")

@@ -19,6 +19,7 @@ use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{DRIVER_DUE, Slot};
+use crate::task::{Header, Id};
 use crate::threads::Purpose;
 use crate::worker::PINNED;
 use std::io;
@@ -150,7 +151,7 @@ impl Watch {
         match slot.in_poll() {
             Some((polls, task)) if polls == seen.polls => {
                 rescue(shared, index, slot, (polls, task));
-                seen.stalled(shared, task & !PINNED);
+                seen.stalled(shared, task);
             }
             Some(_) => {
                 slot.note(DRIVER_DUE);
@@ -193,7 +194,8 @@ fn rescue(shared: &Shared, index: usize, slot: &Slot, (polls, task): (u32, u64))
 impl Seen {
     /// Reports a stall, once.
     fn stalled(&mut self, shared: &Shared, task: u64) {
-        if !shared.config.debug || self.reported {
+        // Zero is no poll but a hook of the user's.
+        if !shared.config.debug || self.reported || task == 0 {
             return;
         }
         let lasted = Duration::from_nanos(shared.seam.now().saturating_sub(self.since));
@@ -201,17 +203,22 @@ impl Seen {
             return;
         }
         self.reported = true;
+        let id = Id::from_u64(task & !PINNED);
         let mut label = None;
-        for list in shared.lists() {
-            list.for_each(|header| {
-                if header.id().as_u64() == task {
-                    label = Some((header.id(), header.site()));
-                }
-            });
+        let mut find = |header: &Header| {
+            if Some(header.id()) == id {
+                label = Some(header.label());
+            }
+        };
+        if task & PINNED == 0 {
+            shared.lists().for_each(|list| list.for_each(&mut find));
+        } else if let Some(main) = shared.closing.main() {
+            main.tasks.for_each(&mut find);
         }
         shared.config.hooks.report(&Report::Stalled {
-            id: label.map(|label| label.0),
-            spawned_at: label.map(|label| label.1),
+            id,
+            name: label.as_ref().and_then(|label| label.name.as_deref()),
+            spawned_at: label.as_ref().map(|label| label.site),
             lasted,
         });
     }

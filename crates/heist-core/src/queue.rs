@@ -19,14 +19,22 @@
 //!
 //! So polled tasks take turns fairly however many they are, while of new ones the newest go first:
 //! a tree of tasks that spawn tasks is walked into depth, and few of its tasks are alive at a time;
-//! a thief gets the oldest, which stand for the largest part of the work left. `mix` bounds how long
-//! any task waits: by it alone, the k-th of fresh, or of waiting, comes to the deque within
-//! k · [`INJECTOR_INTERVAL`](crate::config::INJECTOR_INTERVAL) polls.
+//! a thief gets the oldest, which stand for the largest part of the work left.
+//!
+//! `mix` bounds how long any task waits: by it alone, the k-th of fresh, or of waiting, comes to the
+//! deque within (k + 1) · [`INJECTOR_INTERVAL`](crate::config::INJECTOR_INTERVAL) polls. The one more
+//! is for a deque that is full, into which nothing can be moved:
+//!
+//! * If something waits as well, what is polled goes behind it and no longer to the deque, which has
+//!   room by the next interval.
+//! * If nothing waits, the deque may be full of tasks that yield and stay full for ever. So the oldest
+//!   of fresh becomes one that waits, and the deque runs empty as above.
 //!
 //! Every task is in one of the three places, or in the hands of whoever moves it and will run it or
 //! push it again. `is_empty` never overlooks one that was pushed before the fence of the sleep
-//! protocol (`idle/README.md`): the lengths are written by the push itself. No user code runs under
-//! the lock.
+//! protocol (`idle/README.md`): the lengths are written by the push itself, and a task that moves
+//! from the overflow to the deque meanwhile is seen in one of the two. No user code runs under the
+//! lock.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +45,9 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, RangeBounds};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(test)]
+mod tests;
 
 /// How far new tasks fill the deque. The rest is for those that `mix` brings.
 const FRESH_LIMIT: usize = LOCAL_QUEUE * 3 / 4;
@@ -90,15 +101,17 @@ impl Queue {
     /// Whether nothing is there: a hint.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.stealer.is_empty() && !self.has_overflown()
+        // The overflow first: tasks move from there to the deque, never back.
+        !self.has_overflown() && self.stealer.is_empty()
     }
 
     #[inline]
     fn has_overflown(&self) -> bool {
-        // Ordering: Relaxed, here and in `push`. For the owner zero is certain, since only the owner
-        // makes the lists longer. For others it is a hint, and the sleep protocol's fences are before
-        // this look and after the push.
-        self.waiting.load(Ordering::Relaxed) != 0 || self.fresh.load(Ordering::Relaxed) != 0
+        // For the owner zero is certain, since only the owner makes the lists longer. For others it
+        // is a hint, and the sleep protocol's fences are before this look and after the push.
+        // Ordering: Acquire pairs with the Release in `Locked::drop`: who reads that a list has been
+        // emptied finds what was in it in the deque, if it went there.
+        self.waiting.load(Ordering::Acquire) != 0 || self.fresh.load(Ordering::Acquire) != 0
     }
 
     /// Takes a task in. `own` is the owner's end.
@@ -106,6 +119,7 @@ impl Queue {
     pub(crate) fn push(&self, own: &Deque<Runnable>, task: Runnable, order: Order) {
         let limit = match order {
             Order::Fresh => FRESH_LIMIT,
+            // Ordering: Relaxed, the owner's own look; see `has_overflown`.
             Order::Fair if self.waiting.load(Ordering::Relaxed) == 0 => LOCAL_QUEUE,
             Order::Fair => 0,
         };
@@ -159,20 +173,28 @@ impl Queue {
 
     #[cold]
     fn mix_now(&self, own: &Deque<Runnable>) {
-        // Another owner's thieves may have filled the deque beyond its limit for new tasks.
+        let mut overflow = self.lock();
         let room = LOCAL_QUEUE.saturating_sub(own.len());
         if room == 0 {
+            if overflow.waiting.is_empty() {
+                // See the module: else it might stay full.
+                let oldest = pop_front(&mut overflow.fresh);
+                overflow.waiting.extend(oldest);
+            }
             return;
         }
-        let mut overflow = self.lock();
         // One of the fresh, since a large tree would be walked in breadth otherwise.
-        let fresh = overflow.fresh.pop_front();
+        let fresh = pop_front(&mut overflow.fresh);
         let room = (room - usize::from(fresh.is_some())).min(LOCAL_QUEUE - FRESH_LIMIT);
-        let count = overflow.waiting.len().min(room);
-        let waiting = take(&mut overflow.waiting, ..count, own);
-        for task in fresh.into_iter().chain(waiting) {
+        if let Some(task) = fresh {
             own.push(task);
         }
+        let count = overflow.waiting.len().min(room);
+        overflow
+            .waiting
+            .drain(..count)
+            .for_each(|task| own.push(task));
+        give_back(&mut overflow.waiting);
     }
 
     /// Steals a part of what is there: one task is given back, the others go to `own`, which is the
@@ -205,8 +227,8 @@ impl Queue {
             .and_then(Steal::success);
         from_deque.or_else(|| {
             let mut overflow = self.lock();
-            let waiting = overflow.waiting.pop_front();
-            waiting.or_else(|| overflow.fresh.pop_front())
+            let waiting = pop_front(&mut overflow.waiting);
+            waiting.or_else(|| pop_front(&mut overflow.fresh))
         })
     }
 
@@ -227,11 +249,22 @@ fn take(
     let mut taken = list.drain(range);
     let first = taken.next();
     taken.for_each(|task| own.push(task));
+    give_back(list);
+    first
+}
+
+fn pop_front(list: &mut VecDeque<Runnable>) -> Option<Runnable> {
+    let task = list.pop_front()?;
+    give_back(list);
+    Some(task)
+}
+
+/// After something was taken: memory that is left of a burst. By half each time the list becomes
+/// empty, so that bursts of one size cost one growth each.
+fn give_back(list: &mut VecDeque<Runnable>) {
     if list.is_empty() && list.capacity() > KEPT {
-        // By half, so that bursts of one size cost one growth each.
         list.shrink_to((list.capacity() / 2).max(KEPT));
     }
-    first
 }
 
 impl Deref for Locked<'_> {
@@ -249,9 +282,10 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // Ordering: Relaxed, see `has_overflown`.
+        // Ordering: Release pairs with the Acquire in `has_overflown`: what was moved to the deque is
+        // there for who reads that it is here no more.
         let (waiting, fresh) = (self.overflow.waiting.len(), self.overflow.fresh.len());
-        self.queue.waiting.store(waiting, Ordering::Relaxed);
-        self.queue.fresh.store(fresh, Ordering::Relaxed);
+        self.queue.waiting.store(waiting, Ordering::Release);
+        self.queue.fresh.store(fresh, Ordering::Release);
     }
 }

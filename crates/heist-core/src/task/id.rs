@@ -33,6 +33,11 @@ impl Id {
         })
     }
 
+    /// What `as_u64` gave; `None` for 0.
+    pub(crate) fn from_u64(id: u64) -> Option<Id> {
+        NonZeroU64::new(id).map(Id)
+    }
+
     /// The identity as a number, for logs.
     pub fn as_u64(self) -> u64 {
         self.0.get()
