@@ -204,8 +204,7 @@ impl Cancelled {
     ///
     /// # Panics
     ///
-    /// When it is polled outside of a task; in the main future, when it is polled outside of the
-    /// `timeout` that has asked.
+    /// When it is polled outside of a task and of the main future.
     pub fn resume(self) -> Resume {
         Resume { why: self.why }
     }
@@ -226,7 +225,7 @@ impl From<Cancelled> for std::io::Error {
 }
 
 const NOTHING_TO_CANCEL: &str = "heist: `Cancelled::resume` was polled where there is nothing to \
-                                 cancel: outside of a task, and of the timeout that has asked";
+                                 cancel: outside of a task";
 
 /// The future of [`Cancelled::resume`]. It is never ready.
 #[must_use = "futures do nothing unless awaited"]

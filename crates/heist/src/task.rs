@@ -259,8 +259,8 @@ pub fn name() -> Option<String> {
 /// One that becomes live in a task that is asked already, in the same poll, receives the request at
 /// its second poll.
 ///
-/// It belongs to the task that polled it last. In the main future of `run` it catches what a
-/// `timeout` around it asks. Elsewhere, in [`Handle::block_on`](crate::Handle::block_on), in a blocking
+/// It belongs to the task that polled it last, or to the main future of `run`. That one receives one
+/// request at most. Elsewhere, in [`Handle::block_on`](crate::Handle::block_on), in a blocking
 /// closure, and on threads that are not of a runtime, it catches nothing and is as transparent as the
 /// future inside.
 ///
