@@ -1,4 +1,4 @@
-//! Promise 9, as far as it is built: a cancelled task is dropped at its next suspension point, by a
+//! Promise 9, its first half: a cancelled task is dropped at its next suspension point, by a
 //! thread of the runtime, never inside the call that asked.
 #![forbid(unsafe_code)]
 

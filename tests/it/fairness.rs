@@ -411,7 +411,8 @@ fn assert_no_pause(what: &str, load: Load) {
             };
             (0..8).map(|_| round()).collect::<Vec<Pauses>>()
         });
-        let pauses: [(&str, fn(&Pauses) -> Duration); 3] = [
+        type Pause = fn(&Pauses) -> Duration;
+        let pauses: [(&str, Pause); 3] = [
             ("task", |round| round.task),
             ("timer", |round| round.timer),
             ("socket", |round| round.socket),

@@ -205,6 +205,8 @@ fn relay(progress: Arc<Progress>, all: u32, started: &Gate, alive: Sender<()>) {
             let next = Gate::new();
             relay(progress, all, &next, alive);
             next.wait();
+        } else {
+            drop(alive);
         }
     }));
 }

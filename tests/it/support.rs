@@ -6,11 +6,13 @@
 //! own ([`alone`]).
 #![forbid(unsafe_code)]
 
-use heist::{Builder, Report, Runtime};
+use async_channel::{Receiver, Sender};
+use heist::task::AbortHandle;
+use heist::{Builder, JoinHandle, Report, Runtime, timeout};
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -578,4 +580,62 @@ impl Dice {
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
+}
+
+// ---- cancellation ----
+
+/// Tells that something has come about.
+#[derive(Clone, Debug)]
+pub struct Signal(Sender<()>, Receiver<()>);
+
+impl Signal {
+    /// One that nobody has set.
+    #[expect(clippy::new_without_default, reason = "no two are equal")]
+    pub fn new() -> Signal {
+        let (tell, told) = async_channel::unbounded();
+        Signal(tell, told)
+    }
+
+    /// Lets one waiter go on.
+    pub fn set(&self) {
+        self.0.try_send(()).expect("both ends are here");
+    }
+
+    /// Waits until it was set once more than it was waited for.
+    pub async fn wait(&self) {
+        let waited = self.1.recv();
+        timeout(LIMIT / 2, waited)
+            .await
+            .expect("it did not come about")
+            .expect("both ends are here");
+    }
+
+    /// Tells that it is polled, and is pending for ever.
+    pub async fn hold<T>(self) -> T {
+        self.set();
+        pending().await
+    }
+}
+
+/// A task that was handed its own abort handle.
+pub fn with_own_handle<F, T>(body: impl FnOnce(AbortHandle) -> F + Send + 'static) -> JoinHandle<T>
+where
+    F: Future<Output = T> + Send,
+    T: Send + 'static,
+{
+    let (hand, handed) = async_channel::bounded::<AbortHandle>(1);
+    let task = heist::spawn(async move {
+        let own = handed.recv().await.expect("it is handed over");
+        body(own).await
+    });
+    hand.try_send(task.abort_handle()).expect("there is room");
+    task
+}
+
+/// Runs as a task, since the main future catches nothing.
+pub fn in_a_task<F: Future + Send + 'static>(body: F) -> F::Output
+where
+    F::Output: Send + 'static,
+{
+    within(|| heist::run(async { heist::spawn(body).await.unwrap_or_else(|e| panic!("{e}")) }))
 }

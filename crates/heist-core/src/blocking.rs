@@ -116,7 +116,7 @@ impl Pool {
             // The list was open a moment ago: the end of the loop has just come by here, and
             // waits for this task.
             drop(state);
-            return end_unrun(shared, task, JoinError::cancelled);
+            return end_unrun(shared, task, |label| JoinError::cancelled(label, None));
         }
         state.queue.push_back(task);
         if state.idle > 0 {
@@ -177,7 +177,7 @@ impl Pool {
         };
         let ended = queue.len();
         for task in queue {
-            end_unrun(shared, task, JoinError::cancelled);
+            end_unrun(shared, task, |label| JoinError::cancelled(label, None));
         }
         ended
     }

@@ -1,8 +1,10 @@
 //! The end of a loop, as numbered steps.
 //!
 //! 1. Spawns are refused: every list of tasks is closed.
-//! 2. Every task is asked to end; workers drop the futures. A list that is closed and empty tells
-//!    whoever waits here. A poll or destructor that outlasts `poll_grace` is given up.
+//! 2. Every task is asked to end; workers drop the futures. A task that catches the request, or is
+//!    in cleanup already, goes on until `cancel_grace` is over, then it is dropped too. A list that is
+//!    closed and empty tells whoever waits here. When no task is in cleanup any more, a poll or
+//!    destructor that outlasts `poll_grace` is given up.
 //! 3. The blocking pool is closed: closures that have not begun end as cancelled, those that run
 //!    get `blocking_grace`.
 //! 4. Guests leave.
@@ -16,18 +18,18 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::JOIN_GRACE;
+use crate::config::{Config, JOIN_GRACE, REMINDER, SETTLE, STEPS_PER_LOOK};
 use crate::context::{self, Context, Role};
 use crate::hooks::Report;
 use crate::pinned::Pinned;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
-use crate::task::{JoinError, Label};
+use crate::task::{JoinError, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
 use parking_lot::{Condvar, Mutex};
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,12 @@ use std::time::{Duration, Instant};
 pub struct ShutdownReport {
     /// Tasks that were still going on and were cancelled: their futures were dropped.
     pub cancelled: usize,
+    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and came to
+    /// their own end within `cancel_grace`.
+    pub finished_cleanup: Vec<Label>,
+    /// Tasks that were still cleaning up when `cancel_grace` was over, and were dropped. They are
+    /// among the `cancelled`.
+    pub dropped_after_grace: Vec<Label>,
     /// Detached tasks, and tasks whose destructors panicked while they were cancelled.
     pub panicked: Vec<Label>,
     /// Tasks of `spawn_fallible` that ended with an `Err` during the end of the loop, with nobody to
@@ -58,6 +66,8 @@ impl ShutdownReport {
     /// Whether nothing had to be cancelled or left behind, and nothing panicked or failed unseen.
     pub fn is_clean(&self) -> bool {
         self.cancelled == 0
+            && self.finished_cleanup.is_empty()
+            && self.dropped_after_grace.is_empty()
             && self.panicked.is_empty()
             && self.failed.is_empty()
             && self.abandoned.is_empty()
@@ -78,6 +88,8 @@ impl std::fmt::Display for ShutdownReport {
         )?;
         write!(f, "  threads left behind:          {}", self.threads_left)?;
         for (what, labels) in [
+            ("finished its cleanup", &self.finished_cleanup),
+            ("dropped after its grace", &self.dropped_after_grace),
             ("panicked unseen", &self.panicked),
             ("failed unseen", &self.failed),
             ("task abandoned", &self.abandoned),
@@ -88,6 +100,97 @@ impl std::fmt::Display for ShutdownReport {
             }
         }
         Ok(())
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Graces {
+    began: Instant,
+    /// For tasks in cleanup.
+    cancel: Duration,
+    /// For polls, from when no task is in cleanup; `None` is for ever.
+    poll: Option<Duration>,
+    /// For closures that run, from when all tasks have ended.
+    blocking: Duration,
+    /// For all of it together.
+    whole: Option<Duration>,
+}
+
+impl Graces {
+    /// Those of the configuration, from now on; none longer than what is left of `whole`.
+    pub(crate) fn new(config: &Config, whole: Option<Duration>) -> Graces {
+        Graces {
+            began: Instant::now(),
+            cancel: config.cancel_grace,
+            poll: config.poll_grace,
+            blocking: config.blocking_grace,
+            whole,
+        }
+    }
+
+    /// What is left for tasks in cleanup.
+    pub(crate) fn cleanup_left(&self) -> Duration {
+        let grace = self
+            .whole
+            .map_or(self.cancel, |whole| whole.min(self.cancel));
+        grace.saturating_sub(self.began.elapsed())
+    }
+
+    /// What is left for polls, if no task was in cleanup since `calm`.
+    fn poll_left(&self, calm: Instant) -> Option<Duration> {
+        let left = |grace: Duration| grace.saturating_sub(calm.elapsed());
+        match self.whole {
+            None => self.poll.map(left),
+            // Time is left to drop what was in cleanup until the last moment.
+            Some(_) => {
+                let whole = self.whole_left().max(left(SETTLE));
+                Some(self.poll.map_or(whole, |grace| left(grace).min(whole)))
+            }
+        }
+    }
+
+    /// How long running closures may take.
+    fn blocking(&self) -> Duration {
+        match self.whole {
+            None => self.blocking,
+            Some(_) => self.blocking.min(self.whole_left()),
+        }
+    }
+
+    fn whole_left(&self) -> Duration {
+        self.whole.map_or(Duration::MAX, |whole| {
+            whole.saturating_sub(self.began.elapsed())
+        })
+    }
+}
+
+/// The tasks that got time to clean up at the end of a loop.
+#[derive(Debug, Default)]
+pub(crate) struct Cleanup {
+    given: Vec<Label>,
+    dropped: Vec<Label>,
+}
+
+impl Cleanup {
+    /// These tasks have time.
+    pub(crate) fn give(&mut self, labels: Vec<Label>) {
+        self.given.extend(labels);
+    }
+
+    /// These have it no more.
+    pub(crate) fn drop(&mut self, labels: Vec<Label>) {
+        self.dropped.extend(labels);
+    }
+
+    fn tell(self, report: &mut ShutdownReport) {
+        let is_in = |labels: &[Label], id| labels.iter().any(|label| label.id == id);
+        let finished = self
+            .given
+            .into_iter()
+            .filter(|label| !is_in(&self.dropped, label.id) && !is_in(&report.abandoned, label.id));
+        report.finished_cleanup = finished.collect();
+        report.dropped_after_grace = self.dropped;
     }
 }
 
@@ -104,10 +207,14 @@ pub(crate) struct Closing {
     inner: Mutex<Inner>,
     over: Condvar,
     cancelled: AtomicUsize,
+    /// Who ends the loop: where that was asked for.
+    site: OnceLock<&'static Location<'static>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// How long the whole end may take, as whoever asked for it later has said.
+    whole: Option<Duration>,
     /// Who waits for the tasks to end.
     waiter: Option<Waiter>,
     panicked: Vec<Label>,
@@ -136,7 +243,13 @@ impl Closing {
             inner: Mutex::default(),
             over: Condvar::new(),
             cancelled: AtomicUsize::new(0),
+            site: OnceLock::new(),
         }
+    }
+
+    /// Where the end was asked for, once it has begun.
+    pub(crate) fn site(&self) -> Option<&'static Location<'static>> {
+        self.site.get().copied()
     }
 
     /// Whether the end has begun.
@@ -237,7 +350,12 @@ impl Closing {
 }
 
 /// Ends the loop, from a thread that may block and is outside of it.
-pub(crate) fn close(shared: &Arc<Shared>, site: &'static Location<'static>) -> ShutdownReport {
+/// `whole` bounds how long that takes.
+pub(crate) fn close(
+    shared: &Arc<Shared>,
+    site: &'static Location<'static>,
+    whole: Option<Duration>,
+) -> ShutdownReport {
     if shared.closing.has_begun() {
         return shared.closing.wait_finished(None).unwrap_or_default();
     }
@@ -248,7 +366,8 @@ pub(crate) fn close(shared: &Arc<Shared>, site: &'static Location<'static>) -> S
     }
     let mut cx = Context::new(shared, Role::Worker, site);
     cx.worker = worker.as_ref();
-    let report = context::enter(&cx, || close_here(&cx));
+    let graces = Graces::new(&shared.config, whole);
+    let report = context::enter(&cx, || close_here(&cx, &graces, Cleanup::default()));
     if let Some(worker) = worker {
         worker.leave_loop();
         worker.vacate();
@@ -265,23 +384,25 @@ pub(crate) fn close_later(
     shared: &Arc<Shared>,
     cx: &Context<'_>,
     site: &'static Location<'static>,
+    whole: Option<Duration>,
 ) {
     if shared.closing.has_begun() {
         return;
     }
     if shared.threads.is_empty() {
-        close(shared, site);
+        close(shared, site, whole);
         return;
     }
     // The monitor will do it, if no worker does. Without either, this thread must.
     let _ = shared.monitor.start(shared);
     if !shared.monitor.is_started() && !shared.threads.any_worker() {
-        close(shared, site);
+        close(shared, site, whole);
         return;
     }
     if !std::ptr::eq(&**cx.shared, &**shared) {
         cx.shared.closing.adopt(shared.clone());
     }
+    shared.closing.inner.lock().whole = whole;
     shared.closing.requested.store(true, Ordering::Release);
     shared.monitor.unpark();
     for slot in 0..shared.slots.len() {
@@ -297,15 +418,21 @@ pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
         return false;
     }
     if cx.shared.closing.requested.swap(false, Ordering::Acquire) {
+        let whole = cx.shared.closing.inner.lock().whole;
+        let graces = Graces::new(&cx.shared.config, whole);
         // `None` if the dropper's own thread has begun meanwhile.
-        let _ = close_here(cx);
+        let _ = close_here(cx, &graces, Cleanup::default());
     }
     true
 }
 
 /// The steps. The thread's context is `cx`. `None` if somebody else has begun them, or in the child
-/// of a destructor that has forked.
-pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
+/// of a destructor that has forked. `cleanup` tells of local tasks, which have ended before.
+pub(crate) fn close_here(
+    cx: &Context<'_>,
+    graces: &Graces,
+    mut cleanup: Cleanup,
+) -> Option<ShutdownReport> {
     let shared = cx.shared;
     let closing = &shared.closing;
     let began = Instant::now();
@@ -317,6 +444,8 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     {
         return None;
     }
+    // Set before any task is asked: regions say who has.
+    let site = *closing.site.get_or_init(|| cx.site);
     let already = closing.cancelled.load(Ordering::Relaxed);
     let mut report = ShutdownReport::default();
 
@@ -326,13 +455,15 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     });
     // 1 and 2.
     for list in shared.lists() {
-        list.close(|task| shared.injector.push(task));
+        let closed = list.close(site, |task| shared.injector.push(task));
+        cleanup.give(closed.run());
     }
     shared.notify(MayStart::No);
-    report.abandoned = wait_for_tasks(cx, began);
+    report.abandoned = wait_for_tasks(cx, graces, &mut cleanup);
     if shared.is_forked() {
         return None;
     }
+    cleanup.tell(&mut report);
     if !report.abandoned.is_empty() && any_queued(shared) {
         // A foreign thread has queued a task and is on its way to the injector. The task's header
         // points here without a count, so this is never freed. (A task inside its poll needs no
@@ -341,16 +472,17 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
     }
 
     // 3.
-    shared
+    let closed = shared
         .blocking
         .tasks
-        .close(|_| unreachable!("a closure is never idle"));
+        .close(site, |_| unreachable!("a closure is never idle"));
+    closed.run();
     report.blocking_cancelled = shared.blocking.close(shared);
-    report.blocking_abandoned = wait_for_closures(cx);
+    report.blocking_abandoned = wait_for_closures(cx, graces.blocking());
 
     // The runtimes that were dropped in our tasks.
     let children = std::mem::take(&mut closing.inner.lock().children);
-    let until = Instant::now().checked_add(shared.config.blocking_grace);
+    let until = Instant::now().checked_add(graces.blocking());
     for child in children {
         if child.closing.wait_finished(until).is_none() {
             report.threads_left += 1;
@@ -391,9 +523,13 @@ pub(crate) fn close_here(cx: &Context<'_>) -> Option<ShutdownReport> {
 }
 
 /// Step 2: works, or waits, until every task is done. Returns those that were given up.
-fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
+fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> Vec<Label> {
     let shared = cx.shared;
-    let mut told = Duration::from_secs(1);
+    let mut told = graces.began.elapsed() + REMINDER;
+    let mut doomed = false;
+    // Since when no task is in cleanup.
+    let mut calm = Instant::now();
+    let mut steps = 0_u32;
     loop {
         let step = match cx.worker {
             Some(worker) => worker.step(cx),
@@ -402,31 +538,45 @@ fn wait_for_tasks(cx: &Context<'_>, began: Instant) -> Vec<Label> {
         if shared.is_forked() {
             return Vec::new();
         }
+        steps = steps.wrapping_add(1);
+        // A task in cleanup that never rests would keep us from asking.
+        if step == Step::Ran && steps % STEPS_PER_LOOK != 0 {
+            continue;
+        }
+        let cleanup_left = graces.cleanup_left();
+        if !doomed && cleanup_left.is_zero() {
+            doomed = true;
+            calm = Instant::now();
+            for list in shared.lists() {
+                cleanup.drop(list.doom(|task| shared.injector.push(task)));
+            }
+            shared.notify(MayStart::No);
+            continue;
+        }
         if step == Step::Ran {
             continue;
         }
         if shared.lists().all(|list| list.len() == 0) {
             return Vec::new();
         }
-        let waited = began.elapsed();
-        if shared
-            .config
-            .poll_grace
-            .is_some_and(|grace| waited >= grace)
-        {
-            // What is queued behind the stuck polls ends here.
-            while run_anything(cx) == Step::Ran {}
-            return abandon(shared);
-        }
+        let waited = graces.began.elapsed();
         if waited >= told {
-            told += Duration::from_secs(1);
+            told = waited + REMINDER;
             tell_who_is_waited_for(shared, waited);
         }
-        let until = shared
-            .config
-            .poll_grace
-            .map_or(told, |grace| grace.min(told));
-        park(cx, until.saturating_sub(waited));
+        let mut nap = told.saturating_sub(waited);
+        if !doomed && shared.lists().any(TaskList::is_cleaning) {
+            calm = Instant::now();
+            nap = nap.min(cleanup_left);
+        } else if let Some(left) = graces.poll_left(calm) {
+            if left.is_zero() {
+                // What is queued behind the stuck polls ends here.
+                while run_anything(cx) == Step::Ran {}
+                return abandon(shared);
+            }
+            nap = nap.min(left);
+        }
+        park(cx, nap);
     }
 }
 
@@ -484,7 +634,7 @@ fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
 }
 
 /// Step 3: waits for closures that run. Returns those that were given up.
-fn wait_for_closures(cx: &Context<'_>) -> Vec<Label> {
+fn wait_for_closures(cx: &Context<'_>, grace: Duration) -> Vec<Label> {
     let shared = cx.shared;
     // A grace beyond the clock's range has no end.
     let began = Instant::now();
@@ -492,7 +642,7 @@ fn wait_for_closures(cx: &Context<'_>) -> Vec<Label> {
         if shared.blocking.tasks.len() == 0 {
             return Vec::new();
         }
-        let left = shared.config.blocking_grace.saturating_sub(began.elapsed());
+        let left = grace.saturating_sub(began.elapsed());
         if left.is_zero() {
             let (labels, wakers) = shared.blocking.tasks.abandon();
             wakers.into_iter().for_each(crate::task::wake_foreign);

@@ -51,6 +51,16 @@ pub(crate) const MONITOR_LOOKS: u32 = 50;
 /// any left behind it waits for all of them.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_millis(200);
 
+/// How often the end of the loop tells whom it waits for.
+pub(crate) const REMINDER: Duration = Duration::from_secs(1);
+
+/// How many tasks the end of the loop runs between two looks at the clock.
+pub(crate) const STEPS_PER_LOOK: u32 = 64;
+
+/// How long polls and destructors may take at the least, once the last task was in cleanup, when
+/// the end of the loop has a limit as a whole: what was dropped at the last moment ends in order.
+pub(crate) const SETTLE: Duration = Duration::from_millis(50);
+
 /// How long an idle spare worker sleeps before it looks whether it is still needed. It exists only
 /// while a worker is blocked, so this does not disturb an idle runtime. Test: `blocked`.
 pub(crate) const SPARE_NAP: Duration = Duration::from_millis(10);
@@ -94,6 +104,8 @@ pub struct Config {
     pub blocking_threads: usize,
     /// How long a thread of the pool waits for work before it ends.
     pub blocking_keep_alive: Duration,
+    /// How long the end of the loop lets tasks go on that catch their cancellation.
+    pub cancel_grace: Duration,
     /// How long the end of the loop waits for a poll; `None` is for ever.
     pub poll_grace: Option<Duration>,
     /// How long the end of the loop waits for running blocking closures.
@@ -150,6 +162,7 @@ impl Default for Config {
             thread_stack_size: None,
             blocking_threads: 512,
             blocking_keep_alive: Duration::from_secs(10),
+            cancel_grace: Duration::from_secs(5),
             poll_grace: None,
             blocking_grace: Duration::from_secs(10),
             stall_threshold: Duration::from_millis(100),

@@ -6,9 +6,10 @@
 //! load.
 
 use crate::config::BUDGET;
-use crate::pinned::Local;
+use crate::pinned::{Local, Pinned};
 use crate::shared::Shared;
-use crate::task::{Header, Id};
+use crate::task::state::State;
+use crate::task::{Header, Id, Keeper, Kind, Side, TaskRef};
 use crate::worker::Worker;
 use std::cell::Cell;
 use std::panic::Location;
@@ -145,7 +146,8 @@ pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
     }
     let pointer: *const Context<'_> = cx;
     let _restore = Restore(CURRENT.replace(pointer.cast()));
-    f()
+    // What is polled in this context is not inside of what an outer one polls.
+    crate::catch::hide_frames(f)
 }
 
 /// Gives `f` the thread's context.
@@ -158,4 +160,97 @@ pub(crate) fn with<R>(f: impl FnOnce(Option<&Context<'_>>) -> R) -> R {
     // nobody else frees it, and it is borrowed shared only. The closure's lifetime is shorter than
     // that frame because the closure runs above it on the same stack.
     f(unsafe { pointer.as_ref() })
+}
+
+/// What is being polled on this thread, for the regions inside it.
+pub(crate) struct Polling<'a> {
+    cx: &'a Context<'a>,
+    who: Who<'a>,
+}
+
+enum Who<'a> {
+    Task(NonNull<Header>),
+    Main(&'a Arc<Pinned>),
+}
+
+/// Gives `f` the task, or the main future of `run`, that is being polled on this thread. A blocking
+/// closure is none in this sense: what is polled in one is not interrupted. Nor is the future in
+/// `block_on`, which nobody can ask to end.
+pub(crate) fn polling<R>(f: impl FnOnce(Option<&Polling<'_>>) -> R) -> R {
+    with(|cx| {
+        let polling = cx.and_then(|cx| {
+            let who = match cx.current.get() {
+                Current::Task(task) => {
+                    // SAFETY: as in `task_id`.
+                    let kind = unsafe { task.as_ref() }.kind();
+                    (kind != Kind::Blocking).then_some(Who::Task(task))?
+                }
+                Current::Main => Who::Main(&cx.local?.pinned),
+                Current::Nothing => return None,
+            };
+            Some(Polling { cx, who })
+        });
+        f(polling.as_ref())
+    })
+}
+
+impl Polling<'_> {
+    fn side(&self) -> Option<&Side> {
+        match self.who {
+            // SAFETY: as in `task_id`; `polling` gives this out for the length of a call inside of
+            // the poll.
+            Who::Task(task) => unsafe { task.as_ref() }.side(),
+            Who::Main(pinned) => pinned.side(),
+        }
+    }
+
+    fn state(&self) -> &State {
+        match self.who {
+            // SAFETY: as in `side`.
+            Who::Task(task) => unsafe { task.as_ref() }.state(),
+            Who::Main(pinned) => pinned.word(),
+        }
+    }
+
+    /// A counted reference to it.
+    pub(crate) fn owner(&self) -> Keeper {
+        match self.who {
+            // SAFETY: (1) the runner's reference, as in `task_id`; `current` has the pointer of the
+            // whole cell.
+            Who::Task(task) => Keeper::Task(unsafe { TaskRef::new(task) }),
+            Who::Main(pinned) => Keeper::Main(pinned.clone()),
+        }
+    }
+
+    /// Whether `side` is its own.
+    pub(crate) fn has(&self, side: &Side) -> bool {
+        self.side().is_some_and(|own| std::ptr::eq(own, side))
+    }
+
+    pub(crate) fn make_side(&self) -> Arc<Side> {
+        match self.who {
+            // SAFETY: as in `side`.
+            Who::Task(task) => unsafe { task.as_ref() }.make_side(),
+            Who::Main(pinned) => pinned.make_side(),
+        }
+    }
+
+    /// Who is said to have asked when the loop ends.
+    pub(crate) fn closed_by(&self) -> &'static Location<'static> {
+        self.cx.shared.closing.site().unwrap_or(self.cx.site)
+    }
+
+    pub(crate) fn cancelling(&self) -> usize {
+        match self.side() {
+            Some(side) => side.record.cancelling(self.state()),
+            None => usize::from(self.state().snapshot().is_closing()),
+        }
+    }
+
+    pub(crate) fn uncancel(&self) -> usize {
+        match self.side() {
+            Some(side) => side.record.uncancel(self.state()),
+            None => usize::from(self.state().snapshot().is_closing()),
+        }
+    }
 }

@@ -18,6 +18,7 @@
 //! | `pinned`     | work that stays on the thread of `run`                         |
 //! | `summons`    | what other threads tell `main`                                 |
 //! | `main_loop`  | that thread                                                    |
+//! | `catch`      | regions that catch a request to cancel, as futures             |
 //! | `monitor`    | notices workers that are stuck                                 |
 //! | `blocking`   | the pool for closures that block                               |
 //! | `threads`    | starting and joining                                           |
@@ -31,6 +32,8 @@
 mod blocking;
 #[cfg(not(heist_loom))]
 mod budget;
+#[cfg(not(heist_loom))]
+mod catch;
 #[cfg(not(heist_loom))]
 mod closing;
 #[cfg(not(heist_loom))]
@@ -75,6 +78,9 @@ mod task;
 #[cfg(not(heist_loom))]
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
+    pub use crate::catch::{
+        Cancelled, CatchCancel, Limit, Resume, cancelling, catch_cancel, uncancel,
+    };
     pub use crate::closing::ShutdownReport;
     pub use crate::config::{
         BUDGET, Config, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, MainThread,
@@ -91,7 +97,9 @@ mod surface {
     };
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;
-    pub use crate::task::{AbortHandle, Id, JoinError, JoinHandle, Label, Unseen};
+    pub use crate::task::{
+        AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Label, Shield, Unseen, shield,
+    };
 }
 #[cfg(not(heist_loom))]
 pub use surface::*;

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::closing::{ShutdownReport, close_here};
+use crate::closing::{Cleanup, Graces, ShutdownReport, close_here};
 use crate::config::MainThread;
 use crate::context::{self, Context, Current, Role};
 use crate::hooks::{Report, drop_payload};
@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 /// See the module.
 pub(crate) struct MainLoop {
@@ -135,7 +136,7 @@ impl MainLoop {
                     return None;
                 }
                 if self.local.take_main_woken() {
-                    if self.local.pinned.must_drop_main() {
+                    if self.local.pinned.must_drop_main(self.site) {
                         return Some(Outcome::Cancelled);
                     }
                     if let Some(main) = future.as_mut().as_pin_mut() {
@@ -246,14 +247,29 @@ impl MainLoop {
         self.shared.worker_has_left(index);
     }
 
-    /// Ends the local tasks: their futures are dropped here.
-    fn end_local(&self) {
+    /// Ends the local tasks: their futures are dropped here, at once or when their time to clean up is
+    /// over.
+    fn end_local(&self, graces: &Graces) -> Cleanup {
         let tasks = &self.local.pinned.tasks;
+        let mut cleanup = Cleanup::default();
         self.enter(|main, cx| {
-            tasks.close(|task| main.local.queue.borrow_mut().push_back(task));
+            let push = |task| main.local.queue.borrow_mut().push_back(task);
+            let given = tasks.close(main.site, push).run();
+            // None of the others can begin to clean up: they run here alone, and not before this.
+            let mut is_cleaning = !given.is_empty();
+            cleanup.give(given);
             while tasks.len() > 0 {
                 if main.shared.is_forked() {
                     return;
+                }
+                let left = graces.cleanup_left();
+                if is_cleaning && !left.is_zero() {
+                    main.work(cx, left);
+                    continue;
+                }
+                if is_cleaning {
+                    is_cleaning = false;
+                    cleanup.drop(tasks.doom(push));
                 }
                 match main.local.next() {
                     Some(task) => main.run_local(cx, task),
@@ -265,11 +281,42 @@ impl MainLoop {
         if !self.shared.is_forked() {
             self.local.pinned.close();
         }
+        cleanup
+    }
+
+    /// A local task and a step, or a sleep of at most this long: local tasks that clean up may wait for
+    /// anything.
+    fn work(&self, cx: &Context<'_>, at_most: Duration) {
+        // Nobody polls `main` any more.
+        self.local.take_main_woken();
+        let mut ran = false;
+        if let Some(task) = self.local.next() {
+            self.run_local(cx, task);
+            ran = true;
+        }
+        self.local.looked();
+        if self.shared.is_forked() {
+            return;
+        }
+        let step = match &self.worker {
+            Some(worker) => worker.step(cx),
+            None => Step::WouldPark(NEVER),
+        };
+        match step {
+            Step::Ran | Step::Searched => {}
+            Step::WouldPark(_) if ran || self.local.has_work() => {}
+            Step::WouldPark(deadline) => {
+                let nap = at_most.as_nanos().min(u128::from(u64::MAX)) as u64;
+                let until = self.shared.seam.now().saturating_add(nap);
+                self.park(cx, deadline.min(until));
+            }
+        }
     }
 
     /// The end of one run of a runtime that goes on.
     pub(crate) fn finish(mut self) {
-        self.end_local();
+        let graces = Graces::new(&self.shared.config, None);
+        let _ = self.end_local(&graces);
         if self.shared.is_forked() {
             // The parent's. Leaked with the local tasks that are left.
             return std::mem::forget(self);
@@ -279,10 +326,12 @@ impl MainLoop {
 
     /// The end of one run and of its runtime.
     pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
-        self.end_local();
+        let graces = Graces::new(&self.shared.config, None);
+        let cleanup = self.end_local(&graces);
         let mut report = ShutdownReport::default();
         if !self.shared.is_forked() {
-            report = self.enter(|_, cx| close_here(cx)).unwrap_or_default();
+            let closed = self.enter(|_, cx| close_here(cx, &graces, cleanup));
+            report = closed.unwrap_or_default();
         }
         if self.shared.is_forked() {
             std::mem::forget(self);

@@ -24,10 +24,12 @@ use crate::guests::Guests;
 use crate::seam::NEVER;
 use crate::shared::Shared;
 use crate::summons::Summons;
-use crate::task::{Id, Runnable, TaskList};
+use crate::task::state::State;
+use crate::task::{Id, Keeper, Runnable, Side, TaskList, Why};
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::Wake;
@@ -54,6 +56,14 @@ pub(crate) struct Pinned {
     evicted: AtomicBool,
     /// One of the above was set, or the thread's own queue is not empty. Set after them.
     attention: AtomicBool,
+    /// The word of `main`, for the regions inside it: running, from the begin to the end.
+    word: State,
+    /// Those regions; made with the first of them, or of requests.
+    side: OnceLock<Arc<Side>>,
+    /// What is said of the request, until it is handed to the regions.
+    why: Mutex<Option<Why>>,
+    /// The request was handed to the regions, or to the word if there are none.
+    is_handed: AtomicBool,
     /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
     slot: AtomicUsize,
     thread: Thread,
@@ -64,7 +74,13 @@ const NO_SLOT: usize = usize::MAX;
 
 impl Pinned {
     pub(crate) fn new(shared: Arc<Shared>) -> Pinned {
+        let word = State::queued();
+        let _ = word.start_run();
         Pinned {
+            word,
+            side: OnceLock::new(),
+            why: Mutex::new(None),
+            is_handed: AtomicBool::new(false),
             shared,
             guests: Guests::new(),
             tasks: TaskList::new(),
@@ -128,9 +144,26 @@ impl Pinned {
         first
     }
 
-    /// Whether `main`, whose turn it is, is to be dropped instead of polled.
-    pub(crate) fn must_drop_main(&self) -> bool {
-        self.summons.is_requested()
+    /// The same, with what is said to a region that catches it. Not from a signal handler.
+    pub(crate) fn request_cancel_with(&self, why: Why) {
+        self.why.lock().get_or_insert(why);
+        self.request_cancel();
+    }
+
+    /// Whether `main`, whose turn it is, is to be dropped instead of polled. `site` is said to have
+    /// asked if nobody else has said so.
+    ///
+    /// A request reaches the regions of `main` here, on its own thread: whoever asks may be in a
+    /// signal handler, which takes no lock.
+    pub(crate) fn must_drop_main(self: &Arc<Self>, site: &'static Location<'static>) -> bool {
+        // Ordering: Relaxed, this thread alone touches it.
+        if self.summons.is_requested() && !self.is_handed.swap(true, Ordering::Relaxed) {
+            let why = self.why.lock().take();
+            let why = why.unwrap_or_else(|| Why::task(None, site));
+            let main = Keeper::Main(self.clone());
+            self.make_side().record.request(&main, why);
+        }
+        self.word.snapshot().must_drop()
     }
 
     /// `main` is gone.
@@ -146,6 +179,21 @@ impl Pinned {
     /// What handles to `main` call it.
     pub(crate) fn main_id(&self) -> Id {
         *self.main_id.get_or_init(Id::next)
+    }
+
+    /// The word of `main`.
+    pub(crate) fn word(&self) -> &State {
+        &self.word
+    }
+
+    /// The regions of `main`, if there ever were any.
+    pub(crate) fn side(&self) -> Option<&Side> {
+        self.side.get().map(|side| &**side)
+    }
+
+    /// The regions of `main`, to keep.
+    pub(crate) fn make_side(&self) -> Arc<Side> {
+        self.side.get_or_init(|| Side::new(None)).clone()
     }
 
     /// The monitor asks the thread to leave its slot.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// Where and how the current thread is inside a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Runtime {
         if start {
             runtime
                 .start_threads()
-                .inspect_err(|_| runtime.close_now(site))?;
+                .inspect_err(|_| runtime.close_now(site, None))?;
         }
         Ok(runtime)
     }
@@ -129,12 +130,25 @@ impl Runtime {
     /// loop, and the report is empty.
     pub fn close(&mut self, site: &'static Location<'static>) -> ShutdownReport {
         if self.report.is_none() {
-            self.close_now(site);
+            self.close_now(site, None);
         }
         self.report.clone().unwrap_or_default()
     }
 
-    fn close_now(&mut self, site: &'static Location<'static>) {
+    /// Ends the loop within `whole`: what does not end by itself in that time is dropped, and what
+    /// cannot be dropped is abandoned.
+    pub fn close_within(
+        &mut self,
+        site: &'static Location<'static>,
+        whole: Duration,
+    ) -> ShutdownReport {
+        if self.report.is_none() {
+            self.close_now(site, Some(whole));
+        }
+        self.report.clone().unwrap_or_default()
+    }
+
+    fn close_now(&mut self, site: &'static Location<'static>, whole: Option<Duration>) {
         let shared = &self.shared;
         if shared.is_forked() {
             // Its threads are not here to be joined, and wakers of its tasks may point to it.
@@ -144,10 +158,10 @@ impl Runtime {
         }
         self.report = context::with(|cx| match cx {
             Some(cx) if !may_block(cx, shared) => {
-                closing::close_later(shared, cx, site);
+                closing::close_later(shared, cx, site, whole);
                 None
             }
-            _ => Some(closing::close(shared, site)),
+            _ => Some(closing::close(shared, site, whole)),
         });
     }
 
@@ -167,7 +181,7 @@ fn may_block(cx: &Context<'_>, shared: &Arc<Shared>) -> bool {
 impl Drop for Runtime {
     fn drop(&mut self) {
         if self.report.is_none() {
-            self.close_now(self.shared.site);
+            self.close_now(self.shared.site, None);
         }
     }
 }

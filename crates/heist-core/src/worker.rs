@@ -644,7 +644,7 @@ pub(crate) fn heed(cx: &Context<'_>, notes: u8) {
 
 /// Drops the future of a task that was asked to end, and completes it.
 pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running) {
-    let error = JoinError::cancelled(&running.header().label());
+    let error = JoinError::cancelled(&running.header().label(), running.header().why());
     let id = watch_id(running.header());
     let current = Current::Task(running.pointer());
     watched(cx, slot, id, current, || {

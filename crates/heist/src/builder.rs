@@ -212,7 +212,41 @@ impl Builder {
         self
     }
 
-    /// How long the end of the loop waits for a task that is inside `poll` or `drop`. After it the
+    /// How long the end of the loop lets tasks go on that catch their cancellation with
+    /// [`catch_cancel`](crate::catch_cancel), or are cleaning up already. When it is over they are
+    /// dropped like all others. Default: 5 s. Any length; zero drops them at once, `Duration::MAX`
+    /// waits for ever.
+    ///
+    /// Meanwhile they can do everything but spawn tasks. It is counted from the begin of the end, for
+    /// local tasks and Send tasks together.
+    ///
+    /// ```
+    /// use heist::time::{sleep, Duration};
+    ///
+    /// let mut runtime = heist::Runtime::builder().cancel_grace(Duration::from_secs(60)).build()?;
+    /// runtime.run(async {
+    ///     let (began, begun) = futures::channel::oneshot::channel();
+    ///     drop(heist::spawn(async {
+    ///         let work = async {
+    ///             began.send(()).unwrap();
+    ///             std::future::pending::<()>().await
+    ///         };
+    ///         let _ = heist::catch_cancel(work).await;
+    ///         sleep(Duration::from_millis(1)).await;
+    ///     }));
+    ///     begun.await.unwrap();
+    /// });
+    /// let report = runtime.close();
+    /// assert_eq!((report.cancelled, report.finished_cleanup.len()), (0, 1));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn cancel_grace(mut self, grace: Duration) -> Builder {
+        self.config.cancel_grace = grace;
+        self
+    }
+
+    /// How long the end of the loop waits for a task that is inside `poll` or `drop`, from when no
+    /// task is cleaning up any more. After it the
     /// task is *abandoned*: its handle resolves with `is_abandoned()`, its name is in the
     /// [`ShutdownReport`](crate::ShutdownReport), its thread is left behind. Default: `None`, for
     /// ever; who is waited for is reported once a second. Any length.

@@ -41,6 +41,7 @@
 //!   write it for you.
 //! * [`spawn`], [`JoinHandle`], [`JoinError`]: tasks. [`spawn_local`] for those that are not `Send`,
 //!   [`spawn_fallible`] for those whose errors must not go unseen, [`spawn_blocking`] and [`block_in_place`] for code that blocks.
+//! * [`catch_cancel`], [`Cancelled`], [`shield`]: what a cancelled task may still do.
 //! * [`scope()`]: tasks that borrow from the caller's stack.
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
@@ -75,12 +76,13 @@ pub use compat::LocalHandle;
 pub use compat::hyper;
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
-    JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
+    Cancelled, JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
 };
 pub use heist_macros::{main, test};
 pub use run::{RunError, run, try_run};
 pub use runtime::Runtime;
 pub use scope::{Scope, ScopedHandle, scope};
+pub use task::{catch_cancel, shield};
 pub use time::{interval, sleep, sleep_until, timeout, timeout_at};
 
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use crate::{Builder, Handle, RunError, ShutdownReport};
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::panic::Location;
+use std::time::Duration;
 
 /// A loop that can be run several times: for tests and for services with phases.
 ///
@@ -224,5 +225,38 @@ impl Runtime {
     #[track_caller]
     pub fn close(&mut self) -> ShutdownReport {
         self.core.close(Location::caller())
+    }
+
+    /// Like [`Runtime::close`], and takes about this long at most.
+    ///
+    /// None of the graces is longer than what is left of `limit`: tasks that clean up then are
+    /// dropped, and what cannot be dropped, a poll that does not come back or a running blocking
+    /// closure, is abandoned by name. What is dropped at the last moment gets 50 ms more for its
+    /// destructors.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let mut runtime = heist::Runtime::new()?;
+    /// runtime.run(async {
+    ///     let (began, begun) = futures::channel::oneshot::channel();
+    ///     drop(heist::spawn(async {
+    ///         let work = async {
+    ///             began.send(()).unwrap();
+    ///             std::future::pending::<()>().await
+    ///         };
+    ///         let _ = heist::catch_cancel(work).await;
+    ///         // A cleanup that takes too long.
+    ///         std::future::pending::<()>().await
+    ///     }));
+    ///     begun.await.unwrap();
+    /// });
+    /// let report = runtime.close_within(Duration::from_millis(20));
+    /// assert_eq!(report.dropped_after_grace.len(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn close_within(&mut self, limit: Duration) -> ShutdownReport {
+        self.core.close_within(Location::caller(), limit)
     }
 }

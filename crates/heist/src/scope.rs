@@ -329,6 +329,7 @@ pub struct ScopedHandle<'scope, T> {
 
 impl<T> ScopedHandle<'_, T> {
     /// Asks for the end of the task; see [`JoinHandle::abort`].
+    #[track_caller]
     pub fn abort(&self) {
         self.task.abort();
     }

@@ -1,4 +1,4 @@
-//! More about tasks: names, identities, and what a task knows of itself.
+//! More about tasks: names, identities, what a task knows of itself, and how it is cancelled.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,10 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
-pub use heist_core::{AbortHandle, Id, JoinError, JoinHandle, Label, YieldNow};
+pub use heist_core::{
+    AbortHandle, CancelOnDrop, Cancelled, CatchCancel, Id, JoinError, JoinHandle, Label, Resume,
+    Shield, YieldNow,
+};
 
 /// Says more of a task before it is spawned.
 ///
@@ -204,4 +207,164 @@ pub fn try_id() -> Option<Id> {
 /// ```
 pub fn name() -> Option<String> {
     heist_core::task_name()
+}
+
+/// Runs a future where a request to cancel the task can be caught.
+///
+/// While the future runs, a request does not end the task. It ends the future: it is dropped at its
+/// next suspension point, the answer is `Err(Cancelled)`, and the task goes on, with time to clean up
+/// and to `.await`.
+///
+/// ```
+/// use futures::channel::oneshot;
+/// use heist::time::{sleep, Duration};
+///
+/// heist::run(async {
+///     let (began, begun) = oneshot::channel();
+///     let task = heist::spawn(async {
+///         let work = async {
+///             began.send(()).unwrap();
+///             std::future::pending::<()>().await
+///         };
+///         match heist::catch_cancel(work).await {
+///             Ok(()) => unreachable!("it is pending"),
+///             Err(cancelled) => {
+///                 sleep(Duration::from_millis(1)).await;
+///                 format!("tidied up: {}", cancelled.reason().unwrap_or("no reason"))
+///             }
+///         }
+///     });
+///     begun.await.unwrap();
+///     let output = task.cancel_with("the user has left").await;
+///     assert_eq!(output.unwrap(), "tidied up: the user has left");
+/// });
+/// ```
+///
+/// A request may come from [`JoinHandle::abort`] and [`JoinHandle::cancel`], from the end of the
+/// loop, and from a [`timeout`](crate::timeout()) around the call, which then leaves the rest of the
+/// task alone.
+///
+/// # Who receives a request
+///
+/// Every `catch_cancel` that is *live* and has no live one inside it: one that was polled, is not
+/// ready and was not dropped. So with several in a `select` or a `join`, each of them does. One that
+/// is dropped before its next poll leaves the request to the one around it if no other is left
+/// inside of that, and with none around it to the task, which is then dropped. If one of them has
+/// received the request, nothing is left to anybody.
+///
+/// It is delivered when the `catch_cancel` is polled again. One that is kept without being polled, as
+/// in a stream of futures that nobody asks for the next, makes the request wait.
+///
+/// Before its first poll it is not live: a task that is cancelled before it begins is never polled.
+/// One that becomes live in a task that is asked already, in the same poll, receives the request at
+/// its second poll.
+///
+/// It belongs to the task that polled it last, or to the main future of `run`. That one receives one
+/// request at most. Elsewhere, in [`Handle::block_on`](crate::Handle::block_on), in a blocking
+/// closure, and on threads that are not of a runtime, it catches nothing and is as transparent as the
+/// future inside.
+///
+/// # In cleanup
+///
+/// A request is consumed by its delivery. From then on the task is in cleanup, until it ends or
+/// takes the request back with [`uncancel`]. A further explicit request goes to the next
+/// `catch_cancel`, or drops the task if there is none. The end of the loop sends none until
+/// [`cancel_grace`](crate::Builder::cancel_grace) is over, and then drops it.
+///
+/// # Panics
+///
+/// The future panics when it is polled again after it was ready. A panic of the inner future's
+/// destructor goes on through it.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the future inside.
+pub fn catch_cancel<F: IntoFuture>(future: F) -> CatchCancel<F::IntoFuture> {
+    heist_core::catch_cancel(future.into_future())
+}
+
+/// How many requests to cancel this task were made explicitly and not taken back with [`uncancel`],
+/// whether or not they have been delivered; and one more if the loop is ending.
+///
+/// 0 where [`catch_cancel`] catches nothing. A timeout does not count: it does not cancel the task.
+///
+/// ```
+/// heist::run(async {
+///     assert_eq!(heist::task::cancelling(), 0);
+///     let (began, begun) = futures::channel::oneshot::channel();
+///     let task = heist::spawn(async {
+///         let work = async {
+///             began.send(()).unwrap();
+///             std::future::pending::<()>().await
+///         };
+///         let cancelled = heist::catch_cancel(work).await;
+///         (cancelled.is_err(), heist::task::cancelling())
+///     });
+///     begun.await.unwrap();
+///     task.abort();
+///     assert_eq!(task.await.unwrap(), (true, 1));
+/// });
+/// ```
+pub fn cancelling() -> usize {
+    heist_core::cancelling()
+}
+
+/// Takes one explicit request to cancel this task back, and answers how many are left, as
+/// [`cancelling`] counts them.
+///
+/// With the last one, what was not delivered yet never is, and the task is in cleanup no more: it
+/// has dealt with the request and goes on as before. The end of the loop is not taken back.
+///
+/// ```
+/// heist::run(async {
+///     let (began, begun) = futures::channel::oneshot::channel();
+///     let task = heist::spawn(async {
+///         let work = async {
+///             began.send(()).unwrap();
+///             std::future::pending::<()>().await
+///         };
+///         assert!(heist::catch_cancel(work).await.is_err());
+///         assert_eq!(heist::task::uncancel(), 0);
+///         heist::task::cancelling()
+///     });
+///     begun.await.unwrap();
+///     task.abort();
+///     assert_eq!(task.await.unwrap(), 0);
+/// });
+/// ```
+pub fn uncancel() -> usize {
+    heist_core::uncancel()
+}
+
+/// Waits for a task, and lets it go on when the waiter is cancelled.
+///
+/// A future of `Result<T, JoinError>`, as the handle itself, which a cancelled waiter drops and so
+/// detaches as well: this one says that it is meant. The task's output is then dropped when it ends,
+/// and a panic is reported once, to [`on_error`](crate::Builder::on_error).
+///
+/// The opposite is [`JoinHandle::cancel_on_drop`].
+///
+/// ```
+/// use futures::channel::oneshot;
+/// use heist::time::{timeout, Duration};
+///
+/// heist::run(async {
+///     let (go, gone) = oneshot::channel();
+///     let (tell, told) = oneshot::channel();
+///     let inner = heist::spawn(async move {
+///         let word: &str = gone.await.unwrap();
+///         tell.send(word).unwrap();
+///     });
+///     let outer = timeout(Duration::from_millis(5), heist::shield(inner));
+///     assert!(outer.await.is_err());
+///     go.send("it goes on").unwrap();
+///     assert_eq!(told.await, Ok("it goes on"));
+/// });
+/// ```
+///
+/// # Cancel safety
+///
+/// Dropping it detaches the task.
+pub fn shield<T>(handle: JoinHandle<T>) -> Shield<T> {
+    heist_core::shield(handle)
 }

@@ -4,7 +4,7 @@
 
 use super::{FRESH_LIMIT, KEPT, Order, Queue};
 use crate::config::{INJECTOR_INTERVAL, LOCAL_QUEUE};
-use crate::task::{Birth, Id, Kind, New, Runnable, Started, TaskList, create};
+use crate::task::{Birth, Id, Kind, New, Runnable, Started, TaskList, Unseen, create};
 use crossbeam_deque::{Steal, Worker as Deque};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -51,7 +51,7 @@ fn make(list: &TaskList) -> Runnable {
         kind: Kind::Send,
         owner: NonNull::dangling(),
     };
-    let Ok((_, task)) = create(new, async {}).publish(list) else {
+    let Ok((_, task)) = create(new, async {}, Unseen::dropped()).publish(list) else {
         panic!("the list is open");
     };
     task

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Id;
+use super::region::Why;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
@@ -22,7 +23,8 @@ struct Inner {
 }
 
 enum Kind {
-    Cancelled,
+    /// With the request, if it was not the end of the loop.
+    Cancelled(Option<Why>),
     /// The payload is `Send` but need not be `Sync`; the lock makes the error `Sync`.
     Panic(Mutex<Option<Box<dyn Any + Send>>>, Box<str>),
     Closed,
@@ -43,8 +45,8 @@ impl JoinError {
         }))
     }
 
-    pub(crate) fn cancelled(task: &Label) -> JoinError {
-        JoinError::new(task, Kind::Cancelled)
+    pub(crate) fn cancelled(task: &Label, why: Option<Why>) -> JoinError {
+        JoinError::new(task, Kind::Cancelled(why))
     }
 
     pub(crate) fn panic(task: &Label, payload: Box<dyn Any + Send>) -> JoinError {
@@ -88,7 +90,7 @@ impl JoinError {
 
     /// The task was aborted or cancelled, or its runtime ended.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0.kind, Kind::Cancelled)
+        matches!(self.0.kind, Kind::Cancelled(_))
     }
 
     /// The task, or a destructor of its future or output, panicked.
@@ -137,10 +139,14 @@ impl JoinError {
         }
     }
 
-    /// In words, why: the text of a panic, or what ended the task.
+    /// In words, why: the text of a panic, the reason that was given for a cancellation, or what
+    /// ended the task.
     pub fn reason(&self) -> &str {
         match &self.0.kind {
-            Kind::Cancelled => "cancelled",
+            Kind::Cancelled(why) => why
+                .as_ref()
+                .and_then(|why| why.reason.as_deref())
+                .unwrap_or("cancelled"),
             Kind::Panic(_, message) => message,
             Kind::Closed => "the runtime is closed",
             Kind::Forked => "the runtime belongs to the parent of this process",
@@ -194,7 +200,8 @@ impl fmt::Display for JoinError {
         }
         write!(f, " (spawned at {})", self.0.site)?;
         match &self.0.kind {
-            Kind::Cancelled => f.write_str(" was cancelled"),
+            Kind::Cancelled(None) => f.write_str(" was cancelled"),
+            Kind::Cancelled(Some(why)) => write!(f, " was {why}"),
             Kind::Panic(_, message) => write!(f, " panicked: {message}"),
             Kind::Closed => f.write_str(" was not started: the runtime is closed"),
             Kind::Forked => f.write_str(

@@ -2,8 +2,10 @@
 
 use super::error::{JoinError, Label};
 use super::id::Id;
-use super::raw::{Header, free};
-use super::state::{JoinCell, Outcome, Wake};
+use super::keeper::Keeper;
+use super::raw::{Header, Runnable, free};
+use super::region::Why;
+use super::state::{Close, JoinCell, Outcome, State, Wake};
 use super::waker;
 use crate::budget;
 use crate::context::{self, Current};
@@ -13,6 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -97,26 +100,68 @@ impl<T> JoinHandle<T> {
     /// Asks for the end of the task and returns at once. The future is dropped by the runtime,
     /// not inside this call, at its next suspension point; a task that completes before that keeps
     /// its output. A closure of `spawn_blocking` that is running already is not interrupted.
+    ///
+    /// If the task is inside a `catch_cancel`, that receives the request, and the task goes on.
+    #[track_caller]
     pub fn abort(&self) {
+        self.request(Why::task(None, Location::caller()));
+    }
+
+    /// Like [`abort`](JoinHandle::abort), and says why: for whoever catches the request, and for the
+    /// [`JoinError`] of the task. Of several requests that are made before the first is delivered,
+    /// the first one's reason counts.
+    #[track_caller]
+    pub fn abort_with(&self, reason: impl Into<Box<str>>) {
+        self.request(Why::task(Some(reason.into().into()), Location::caller()));
+    }
+
+    fn request(&self, why: Why) {
         if let Target::Task { pointer, .. } = &self.task {
             // SAFETY: JOIN keeps the header alive.
-            unsafe { abort(*pointer) }
+            unsafe { TaskRef::request(*pointer, why) }
         }
     }
 
-    /// Asks for the end of the task and waits for it: when this returns, the future is gone.
+    /// Asks for the end of the task, in this call, and gives the handle back, to wait for it: when
+    /// that is ready, the future is gone.
     ///
     /// # Errors
     ///
     /// [`JoinError::is_cancelled`] if the request was what ended the task; a task that completed or
-    /// panicked first gives that result.
+    /// panicked first, or that caught the request, gives that result.
     ///
     /// # Cancel safety
     ///
-    /// If the returned future is dropped, the request stands, and the task is detached.
-    pub async fn cancel(self) -> Result<T, JoinError> {
+    /// If the handle is dropped, the request stands, and the task is detached.
+    #[track_caller]
+    pub fn cancel(self) -> JoinHandle<T> {
         self.abort();
-        self.await
+        self
+    }
+
+    /// Like [`cancel`](JoinHandle::cancel), and says why; see [`abort_with`](JoinHandle::abort_with).
+    ///
+    /// # Errors
+    ///
+    /// As for `cancel`; [`JoinError::reason`] is the one given here.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for `cancel`.
+    #[track_caller]
+    pub fn cancel_with(self, reason: impl Into<Box<str>>) -> JoinHandle<T> {
+        self.abort_with(reason);
+        self
+    }
+
+    /// Ties the task to the handle: when what this returns is dropped before the task has ended, the
+    /// task is asked to end, as by [`abort`](JoinHandle::abort), and goes on to its end unobserved.
+    #[track_caller]
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop {
+            handle: Some(self),
+            site: Location::caller(),
+        }
     }
 
     /// Whether the task has ended: the next poll of the handle is ready.
@@ -146,14 +191,11 @@ impl<T> JoinHandle<T> {
     /// A handle that can ask for the end of the task but not wait for it.
     pub fn abort_handle(&self) -> AbortHandle {
         match &self.task {
-            Target::Task { pointer, .. } => {
+            Target::Task { pointer, .. } => AbortHandle {
                 // SAFETY: JOIN keeps the header alive.
-                unsafe { pointer.as_ref() }.state.clone_handle();
-                AbortHandle {
-                    aim: Aim::Task(*pointer),
-                    id: self.id(),
-                }
-            }
+                aim: Aim::Task(unsafe { TaskRef::new(*pointer) }),
+                id: self.id(),
+            },
             Target::Refused { .. } => AbortHandle {
                 aim: Aim::Nobody,
                 id: self.id(),
@@ -306,29 +348,124 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
+/// A counted reference to a task, in the word a HANDLE: it keeps the header and nothing else.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+// SAFETY: it reaches the header, which is shared by the rules of the module `task`, and never the
+// output.
+unsafe impl Send for TaskRef {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    /// # Safety
+    ///
+    /// 1. The caller has a reference to `task`, with the provenance of the whole cell.
+    pub(crate) unsafe fn new(task: NonNull<Header>) -> TaskRef {
+        // SAFETY: (1).
+        unsafe { task.as_ref() }.state.clone_handle();
+        TaskRef(task)
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: HANDLE keeps the header alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Asks for the end of a task.
+    ///
+    /// # Safety
+    ///
+    /// Those of `new`.
+    unsafe fn request(task: NonNull<Header>, why: Why) {
+        // SAFETY: the caller's promise. Counted, because the record pushes the task after its lock is
+        // released, when the caller's own reference may be the last.
+        let task = unsafe { TaskRef::new(task) };
+        if !task.state().snapshot().is_done() {
+            let side = task.header().make_side();
+            side.record.request(&Keeper::Task(task), why);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// 1. `todo` is the answer of a transition of this task that the caller has just made.
+    unsafe fn due(&self, todo: Wake) -> Option<Runnable> {
+        // SAFETY: (1) that was edge 5, and this is its one `Runnable`.
+        (todo == Wake::Push).then(|| unsafe { Runnable::from_raw(self.0) })
+    }
+}
+
+impl TaskRef {
+    pub(super) fn state(&self) -> &State {
+        &self.header().state
+    }
+
+    /// Edge c1, with what is to be pushed.
+    pub(super) fn request_cancel(&self) -> Option<Runnable> {
+        let todo = self.state().request_cancel();
+        // SAFETY: the transition of the line before.
+        unsafe { self.due(todo) }
+    }
+
+    /// Edge c2, likewise.
+    pub(super) fn request_close(&self) -> (Close, Option<Runnable>) {
+        let close = self.state().request_close();
+        let todo = match close {
+            Close::Push => Wake::Push,
+            Close::Noted | Close::Cleanup | Close::Region => Wake::Noted,
+        };
+        // SAFETY: the transition above; `Close::Push` says that it was edge 5.
+        (close, unsafe { self.due(todo) })
+    }
+
+    /// Edge c5, likewise.
+    pub(super) fn leave_region(&self, requested: bool) -> Option<Runnable> {
+        let todo = self.state().leave_region(requested);
+        // SAFETY: the transition of the line before.
+        unsafe { self.due(todo) }
+    }
+}
+
+impl Clone for TaskRef {
+    fn clone(&self) -> TaskRef {
+        // SAFETY: (1) our own HANDLE; the pointer is that of `new`.
+        unsafe { TaskRef::new(self.0) }
+    }
+}
+
+impl Drop for TaskRef {
+    fn drop(&mut self) {
+        let todo = self.header().state.drop_handle();
+        // SAFETY: the answer comes from the transition.
+        unsafe { waker::act(self.0, todo) }
+    }
+}
+
+impl fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TaskRef").field(&self.header().id()).finish()
+    }
+}
+
 /// Asks for the end of a task, from anywhere, without waiting for it.
 ///
 /// Clones are cheap; a handle that outlives its task does nothing.
+#[derive(Clone)]
 pub struct AbortHandle {
     aim: Aim,
     id: Id,
 }
 
 /// Whose end an [`AbortHandle`] asks for.
+#[derive(Clone)]
 enum Aim {
-    /// The HANDLE reference.
-    Task(NonNull<Header>),
+    Task(TaskRef),
     /// The main future of a run.
     Main(Arc<Pinned>),
     /// A task that no runtime took.
     Nobody,
 }
-
-// SAFETY: the handle reaches atomic operations on the header only, never the output. The other
-// kinds are `Send` by themselves.
-unsafe impl Send for AbortHandle {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for AbortHandle {}
 
 impl AbortHandle {
     /// The handle of what is being polled on this thread: a task, or the main future of `run`.
@@ -355,11 +492,10 @@ impl AbortHandle {
                 Current::Task(task) => {
                     // SAFETY: `current` names a task only while its runner polls it, and the
                     // runner's reference keeps it alive.
-                    let header = unsafe { task.as_ref() };
-                    header.state.clone_handle();
+                    let task = unsafe { TaskRef::new(task) };
                     Some(AbortHandle {
+                        id: task.header().id(),
                         aim: Aim::Task(task),
-                        id: header.id(),
                     })
                 }
                 Current::Main => {
@@ -377,12 +513,24 @@ impl AbortHandle {
     /// Asks for the end of the task and returns at once; see [`JoinHandle::abort`].
     ///
     /// A main future is dropped at its next suspension point too, and never inside this call. Its
-    /// run then ends as always, and answers that it was cancelled.
+    /// run then ends as always, and answers that it was cancelled. One that catches the request goes
+    /// on; a further request to it does nothing.
+    #[track_caller]
     pub fn abort(&self) {
+        self.request(Why::task(None, Location::caller()));
+    }
+
+    /// Like [`abort`](AbortHandle::abort), and says why; see [`JoinHandle::abort_with`].
+    #[track_caller]
+    pub fn abort_with(&self, reason: impl Into<Box<str>>) {
+        self.request(Why::task(Some(reason.into().into()), Location::caller()));
+    }
+
+    fn request(&self, why: Why) {
         match &self.aim {
-            // SAFETY: HANDLE keeps the header alive.
-            Aim::Task(task) => unsafe { abort(*task) },
-            Aim::Main(pinned) => _ = pinned.request_cancel(),
+            // SAFETY: HANDLE keeps the header alive; the pointer is that of `TaskRef::new`.
+            Aim::Task(task) => unsafe { TaskRef::request(task.0, why) },
+            Aim::Main(pinned) => pinned.request_cancel_with(why),
             Aim::Nobody => {}
         }
     }
@@ -390,8 +538,7 @@ impl AbortHandle {
     /// Whether the task has ended; for a main future, whether it is gone.
     pub fn is_finished(&self) -> bool {
         match &self.aim {
-            // SAFETY: HANDLE keeps the header alive.
-            Aim::Task(task) => unsafe { task.as_ref() }.state.outcome() != Outcome::Pending,
+            Aim::Task(task) => task.state().outcome() != Outcome::Pending,
             Aim::Main(pinned) => pinned.is_main_gone(),
             Aim::Nobody => true,
         }
@@ -403,39 +550,84 @@ impl AbortHandle {
     }
 }
 
-impl Clone for AbortHandle {
-    fn clone(&self) -> AbortHandle {
-        let aim = match &self.aim {
-            Aim::Task(task) => {
-                // SAFETY: HANDLE keeps the header alive.
-                unsafe { task.as_ref() }.state.clone_handle();
-                Aim::Task(*task)
-            }
-            Aim::Main(pinned) => Aim::Main(pinned.clone()),
-            Aim::Nobody => Aim::Nobody,
-        };
-        AbortHandle { aim, id: self.id }
-    }
-}
-
-impl Drop for AbortHandle {
-    fn drop(&mut self) {
-        if let Aim::Task(task) = self.aim {
-            // SAFETY: HANDLE keeps the header alive until this transition.
-            let todo = unsafe { task.as_ref() }.state.drop_handle();
-            // SAFETY: the answer comes from the transition.
-            unsafe { waker::act(task, todo) }
-        }
-    }
-}
-
 impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AbortHandle").field("id", &self.id).finish()
     }
 }
 
-/// Tells the task's runtime of a panic, or an error, that nobody has seen, if this thread is inside of it; otherwise
+/// A [`JoinHandle`] that asks its task to end when it is dropped.
+///
+/// A future of `Result<T, JoinError>`, like the handle.
+#[must_use = "dropping it cancels the task; keep it, or await it"]
+#[derive(Debug)]
+pub struct CancelOnDrop<T> {
+    /// Gone only in `into_inner`.
+    handle: Option<JoinHandle<T>>,
+    site: &'static Location<'static>,
+}
+
+impl<T> CancelOnDrop<T> {
+    /// The handle inside.
+    pub fn get_ref(&self) -> &JoinHandle<T> {
+        self.handle.as_ref().expect("only `into_inner` takes it")
+    }
+
+    /// Unties the task: gives the handle back, whose drop detaches.
+    pub fn into_inner(mut self) -> JoinHandle<T> {
+        self.handle.take().expect("only `into_inner` takes it")
+    }
+}
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let handle = self.handle.as_mut().expect("only `into_inner` takes it");
+        Pin::new(handle).poll(cx)
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            if !handle.is_finished() {
+                handle.request(Why::task(None, self.site));
+            }
+        }
+    }
+}
+
+/// Waits for a task that is to outlive its waiter; made by [`shield`].
+///
+/// A future of `Result<T, JoinError>`.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Shield<T>(JoinHandle<T>);
+
+/// Waits for a task, and lets it go on when the waiter is cancelled.
+///
+/// That is what awaiting a [`JoinHandle`] does as well; this one says that it is meant.
+pub fn shield<T>(handle: JoinHandle<T>) -> Shield<T> {
+    Shield(handle)
+}
+
+impl<T> Shield<T> {
+    /// The handle inside.
+    pub fn into_inner(self) -> JoinHandle<T> {
+        self.0
+    }
+}
+
+impl<T> Future for Shield<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// Tells the task's runtime of a panic nobody has seen, if this thread is inside of it; otherwise
 /// the runtime may be gone, and standard error is told.
 fn report_unseen(header: &Header, error: &JoinError) {
     let report = Report::unseen(error);
@@ -443,14 +635,4 @@ fn report_unseen(header: &Header, error: &JoinError) {
         Some(cx) if cx.owns(header) => cx.shared.config.hooks.report(&report),
         _ => report_to_stderr(&report),
     });
-}
-
-/// # Safety
-///
-/// 1. The caller's reference keeps the header alive.
-unsafe fn abort(task: NonNull<Header>) {
-    // SAFETY: (1).
-    let todo = unsafe { task.as_ref() }.state.request_cancel();
-    // SAFETY: the answer comes from the transition.
-    unsafe { waker::act(task, todo) }
 }

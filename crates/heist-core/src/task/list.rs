@@ -8,9 +8,13 @@
 //! A listed task is alive (LISTED is a reference), and it leaves the list before its last edge, so
 //! whoever holds the lock may use every header in the list.
 
+use super::join::TaskRef;
+use super::keeper::Keeper;
 use super::raw::{Header, Runnable, Running};
-use super::state::Wake;
+use super::region::Effects;
+use super::state::{Close, Wake};
 use crate::sync::Mutex;
+use std::panic::Location;
 use std::ptr::NonNull;
 
 /// The neighbours of a task. Touched under the lock of its list only.
@@ -37,6 +41,25 @@ pub(crate) enum LastOut {
     No,
     /// The list is closed and empty now: tell whoever waits for that.
     Yes,
+}
+
+/// What closing a list leaves to be done outside of its lock.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Closed {
+    /// Tasks that have time to clean up.
+    cleaning: Vec<super::Label>,
+    effects: Vec<(Keeper, Effects<Keeper>)>,
+}
+
+impl Closed {
+    /// Does it: wakes the regions that were told. Returns the tasks that have time to clean up.
+    pub(crate) fn run(self) -> Vec<super::Label> {
+        for (_alive, effects) in self.effects {
+            effects.run();
+        }
+        self.cleaning
+    }
 }
 
 /// All live tasks that were born in one place.
@@ -112,9 +135,16 @@ impl TaskList {
         self.0.lock().len
     }
 
-    /// Closes the list, and requests the end of every task in it. `push` sends those on their way
-    /// that this call has made queued; it runs no user code.
-    pub(crate) fn close(&self, mut push: impl FnMut(Runnable)) -> usize {
+    /// Closes the list, and requests the end of every task in it. `by` is who is said to have asked.
+    ///
+    /// What is to be done outside of the lock is handed out: tasks that this call has made queued
+    /// for `push`, which runs no user code, and the wakers of regions in what is returned.
+    pub(crate) fn close(
+        &self,
+        by: &'static Location<'static>,
+        mut push: impl FnMut(Runnable),
+    ) -> Closed {
+        let mut closed = Closed::default();
         let mut inner = self.0.lock();
         inner.closed = true;
         let mut next = inner.first;
@@ -124,12 +154,53 @@ impl TaskList {
             let header = unsafe { task.as_ref() };
             // SAFETY: links are touched under this lock only.
             next = unsafe { (*header.links.get()).next };
-            if header.state().request_cancel() == Wake::Push {
+            let close = header.state().request_close();
+            match close {
+                Close::Noted => continue,
+                // SAFETY: that was edge 5, and this is its one `Runnable`.
+                Close::Push => push(unsafe { Runnable::from_raw(task) }),
+                Close::Cleanup => closed.cleaning.push(header.label()),
+                Close::Region => {
+                    // SAFETY: listed, so alive, and the list has the pointer of the whole cell.
+                    let owner = Keeper::Task(unsafe { TaskRef::new(task) });
+                    let effects = header.make_side().record.close(&owner, by);
+                    closed.effects.push((owner, effects));
+                    closed.cleaning.push(header.label());
+                }
+            }
+        }
+        drop(inner);
+        closed
+    }
+
+    /// The grace for cleanup is over: every task is dropped at its next suspension point. Returns
+    /// those that had it.
+    pub(crate) fn doom(&self, mut push: impl FnMut(Runnable)) -> Vec<super::Label> {
+        let mut had_time = Vec::new();
+        let inner = self.0.lock();
+        let mut next = inner.first;
+        while let Some(task) = next {
+            // SAFETY: listed, so alive while we hold the lock.
+            let header = unsafe { task.as_ref() };
+            // SAFETY: links are touched under this lock only, and read before the push.
+            next = unsafe { (*header.links.get()).next };
+            let (todo, had) = header.state().doom();
+            if had {
+                had_time.push(header.label());
+            }
+            if todo == Wake::Push {
                 // SAFETY: that was edge 5, and this is its one `Runnable`.
                 push(unsafe { Runnable::from_raw(task) });
             }
         }
-        inner.len
+        had_time
+    }
+
+    /// Whether a task has time to clean up.
+    pub(crate) fn is_cleaning(&self) -> bool {
+        let mut any = false;
+        self.for_each(|header| any |= header.state().snapshot().is_cleaning());
+        any
     }
 
     /// Looks at every task. `look` runs no user code.

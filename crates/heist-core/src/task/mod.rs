@@ -30,8 +30,10 @@
 mod error;
 mod id;
 mod join;
+mod keeper;
 mod list;
 mod raw;
+pub(crate) mod region;
 pub(crate) mod state;
 mod waker;
 
@@ -40,8 +42,11 @@ mod tests;
 
 pub use error::{JoinError, Label};
 pub use id::Id;
-pub use join::{AbortHandle, JoinHandle};
+pub(crate) use join::TaskRef;
+pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, shield};
+pub(crate) use keeper::Keeper;
 pub(crate) use list::{LastOut, TaskList};
 pub use raw::Unseen;
-pub(crate) use raw::{Birth, Header, Kind, New, Place, Runnable, Running, Started, create};
+pub(crate) use raw::{Birth, Header, Kind, New, Place, Runnable, Running, Side, Started, create};
+pub(crate) use region::{Key, Polled, Why};
 pub(crate) use waker::{is_of, wake_foreign};

@@ -1,7 +1,8 @@
-//! The module `task` as the models see it: the state word and nothing around it.
+//! The module `task` as the models see it: the state word, the record of regions, and nothing around
+//! them.
 //!
 //! Loom cannot see into the primitives that the cell, the lists and the handles are built on, so
-//! under `--cfg heist_loom` only the word is compiled. The models put loom's cells where the future,
+//! under `--cfg heist_loom` only the word and the record of regions are compiled. The models put loom's cells where the future,
 //! the output and the join waker are, and make the same calls as `raw.rs`, `join.rs` and `list.rs`.
 
 #![allow(
@@ -9,11 +10,15 @@
     reason = "the models call what can race, not every method of the word"
 )]
 
+pub(crate) mod region;
 pub(crate) mod state;
 
 #[cfg(test)]
 #[path = "tests/models.rs"]
 mod models;
+#[cfg(test)]
+#[path = "tests/region_models.rs"]
+mod region_models;
 
 /// Memory that somebody frees: every use reads it, the free writes it, and loom finds the two that
 /// are not ordered.

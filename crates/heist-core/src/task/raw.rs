@@ -3,7 +3,9 @@
 use super::error::{JoinError, Label};
 use super::id::Id;
 use super::join::JoinHandle;
+use super::keeper::Keeper;
 use super::list::{Links, TaskList};
+use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
 use crate::hooks::drop_payload;
@@ -15,6 +17,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -34,7 +37,7 @@ pub(crate) struct Header {
     id: Id,
     parent: Option<Id>,
     /// What few tasks have.
-    side: Option<Box<Side>>,
+    side: SideCell,
     polls: AtomicU32,
     birth: Birth,
     kind: Kind,
@@ -42,10 +45,84 @@ pub(crate) struct Header {
 
 const _: () = assert!(mem::size_of::<usize>() != 8 || mem::size_of::<Header>() <= 96);
 
-/// The rarely used part of a header, made only for tasks that need it.
+/// The rarely used part of a header, made only for tasks that need it: when one has a name, when it
+/// is asked to end, and when a region is polled in it. The main future has one for the last reason.
+///
+/// Counted, because a region may be carried out of its task and outlive it.
 #[derive(Debug)]
-struct Side {
-    name: Box<str>,
+pub(crate) struct Side {
+    name: Option<Box<str>>,
+    pub(crate) record: Record<Keeper>,
+}
+
+impl Side {
+    pub(crate) fn new(name: Option<Box<str>>) -> Arc<Side> {
+        Arc::new(Side {
+            name,
+            record: Record::new(),
+        })
+    }
+}
+
+/// A place for one `Side`, filled once, by whoever needs it first.
+#[derive(Debug)]
+struct SideCell(AtomicPtr<Side>);
+
+impl SideCell {
+    fn new(side: Option<Arc<Side>>) -> SideCell {
+        let pointer = side.map_or(std::ptr::null(), Arc::into_raw);
+        SideCell(AtomicPtr::new(pointer.cast_mut()))
+    }
+
+    fn get(&self) -> Option<&Side> {
+        // Ordering: Acquire pairs with the Release of `make`: the fields are visible.
+        let side = self.0.load(Ordering::Acquire);
+        // SAFETY: a pointer that is not null came from `Arc::into_raw` with the count that is
+        // given back in `drop` alone, and is never replaced: valid as long as `self`.
+        unsafe { side.as_ref() }
+    }
+
+    fn counted(&self) -> Option<Arc<Side>> {
+        let side: *const Side = self.get()?;
+        // SAFETY: as in `get`; the count is for the `Arc` of the next line.
+        unsafe { Arc::increment_strong_count(side) };
+        // SAFETY: from `Arc::into_raw`, with the count added above.
+        Some(unsafe { Arc::from_raw(side) })
+    }
+
+    fn make(&self) -> Arc<Side> {
+        if let Some(side) = self.counted() {
+            return side;
+        }
+        let side = Side::new(None);
+        let pointer = Arc::into_raw(side.clone());
+        // Ordering: Release pairs with the Acquire of `get`. On failure `counted` loads it again.
+        let set = self.0.compare_exchange(
+            std::ptr::null_mut(),
+            pointer.cast_mut(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        match set {
+            Ok(_) => side,
+            Err(_) => {
+                // SAFETY: from `Arc::into_raw` above; nobody else got it.
+                drop(unsafe { Arc::from_raw(pointer) });
+                self.counted()
+                    .expect("it is set, as the exchange has found")
+            }
+        }
+    }
+}
+
+impl Drop for SideCell {
+    fn drop(&mut self) {
+        let side = *self.0.get_mut();
+        if !side.is_null() {
+            // SAFETY: the count that `new` or `make` left here, given back once.
+            drop(unsafe { Arc::from_raw(side) });
+        }
+    }
 }
 
 /// The list a task was born into: the slot's, or that of the outsiders.
@@ -180,7 +257,7 @@ pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh
             site: new.site,
             id: new.id,
             parent: new.parent,
-            side: new.name.map(|name| Box::new(Side { name })),
+            side: SideCell::new(new.name.map(|name| Side::new(Some(name)))),
             polls: AtomicU32::new(0),
             birth: new.birth,
             kind: new.kind,
@@ -234,7 +311,19 @@ impl Header {
         self.kind
     }
     pub(crate) fn name(&self) -> Option<&str> {
-        self.side.as_ref().map(|side| &*side.name)
+        self.side.get()?.name.as_deref()
+    }
+    /// The rarely used part, if it was ever needed.
+    pub(crate) fn side(&self) -> Option<&Side> {
+        self.side.get()
+    }
+    /// The rarely used part, to keep.
+    pub(crate) fn make_side(&self) -> Arc<Side> {
+        self.side.make()
+    }
+    /// Who asked for the end of the task, and why, as far as that is known.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.side()?.record.why()
     }
     pub(crate) fn polls(&self) -> u32 {
         // Ordering: Relaxed, a hint for people.

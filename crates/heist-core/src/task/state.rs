@@ -75,20 +75,36 @@
 //! A request is delivered at most once: `Start::Drop` leads to edge 7 without a further poll.
 //! Requests are idempotent.
 //!
-//! REGION keeps the place of catchable cancellation in the word, because the rules below could not
-//! be added later without new edges; nothing sets it yet. While it is set, a live region inside the
-//! future is who receives requests, and edge 2 answers `Start::Poll` in spite of CANCEL:
+//! While REGION is set, a live region of `catch_cancel` inside the future is who receives requests,
+//! and edge 2 answers `Start::Poll`. Which regions there are, and what has been asked of them, is in
+//! the record of `region.rs`, behind a lock. This word has a summary of it:
 //!
 //! 1. A request goes to every live region that has none inside it. It wakes the waker of that
 //!    region's last poll, which need not be the task's own.
 //! 2. Delivery drops the region's inner future, makes the region answer "cancelled", and *consumes*
-//!    the request: CANCEL is cleared by the runner, and the task is in cleanup from then on.
-//! 3. A region that is dropped before it received the request passes it to the region around it;
-//!    the outermost clears REGION, and the request is the task's again: `Start::Drop`.
+//!    the request: CLEANUP is set by the runner, and the task is in cleanup from then on.
+//! 3. A region that is dropped before it received the request leaves it to the region around it;
+//!    the outermost clears REGION, and the request is the task's again: CANCEL, `Start::Drop`.
 //! 4. In cleanup, a further request goes to a region entered since, or else drops the task. The
 //!    end of the loop sends none until its grace for cleanup is over.
-//! 5. REGION and CANCEL change under the lock of the task's side record whenever a region is
-//!    involved, so a request finds either a live region or REGION clear.
+//! 5. REGION, and CANCEL where a region is involved, change under the lock of the record, so a
+//!    request made under it finds either a live region or REGION clear.
+//!
+//! | edge         | who                          | method                     | under the lock | needs              |
+//! |--------------|------------------------------|----------------------------|----------------|--------------------|
+//! | c1 request   | an explicit canceller        | [`State::request_cancel`]  | yes            | REGION clear       |
+//! | c2 close     | the end of the loop          | [`State::request_close`]   | no             | nothing            |
+//! | c3 enter     | the runner, first live region| [`State::enter_region`]    | yes            | not DOOMED         |
+//! | c4 deliver   | the runner                   | [`State::deliver`]         | yes            | REGION             |
+//! | c5 leave     | who drops the last region    | [`State::leave_region`]    | yes            | REGION             |
+//! | c6 withdraw  | the runner, by `uncancel`    | [`State::withdraw`]        | yes            | CLOSING clear      |
+//! | c7 doom      | the end of the loop          | [`State::doom`]            | no             | nothing            |
+//!
+//! The end of the loop asks all tasks of a runtime and must not allocate for each, so edge c2 is
+//! one read-modify-write: it leaves a task in cleanup alone, sets CANCEL on a task without a
+//! region, and takes the lock only if REGION says that there is a record. Edge c3 finds a CANCEL that
+//! came just before it and hands it to the region. A CANCEL of edge c2 is never withdrawn, because
+//! CLOSING is set with it. Edge c7 ends the game: REGION is cleared and never set again.
 //!
 //! ABANDONED is set by the end of the loop on a task whose poll outlasts its grace, and on one that
 //! a foreign thread has queued and not pushed by then. The join handle answers at once, as if DONE
@@ -107,10 +123,10 @@ const QUEUED: u64 = 1 << 0;
 const RUNNING: u64 = 1 << 1;
 /// The future is gone and the result final. Set by edge 7, never cleared.
 const DONE: u64 = 1 << 2;
-/// Somebody asked for the end of the task. Set by edges 5 and 6 of a canceller; see the rules.
+/// The end of the task is asked for, and no region is there to receive it. Set by edges 5 and 6 of
+/// a canceller (c1, c2, c5, c7), cleared by c3 and c6; see the rules.
 const CANCEL: u64 = 1 << 3;
-/// A live region inside the future receives requests instead of the task. Set and cleared by the
-/// runner only; nothing sets it yet.
+/// A live region receives requests instead of the task. Set by c3, cleared by c4, c5 and c7.
 const REGION: u64 = 1 << 4;
 /// The `JoinHandle` exists and may want the output. Cleared once, by the handle.
 const JOIN: u64 = 1 << 5;
@@ -120,6 +136,14 @@ const JOIN_WAKER: u64 = 1 << 6;
 const LISTED: u64 = 1 << 7;
 /// The end of the loop has given the running poll up; see the rules above.
 const ABANDONED: u64 = 1 << 8;
+/// A region has received a request, and nobody has called `uncancel` since. Set by c4, cleared by
+/// c6. The end of the loop relies on it: it gives such a task its grace.
+const CLEANUP: u64 = 1 << 9;
+/// The end of the loop has asked for the end. Set by c2, never cleared; c6 relies on it.
+const CLOSING: u64 = 1 << 10;
+/// The grace for cleanup is over: regions receive nothing any more. Set by c7, never cleared, and
+/// REGION is never set after it.
+const DOOMED: u64 = 1 << 11;
 /// One abort handle: bits 12..32.
 const HANDLE: u64 = 1 << 12;
 const HANDLES: u64 = (1 << 32) - HANDLE;
@@ -165,6 +189,32 @@ pub(crate) enum Wake {
     Noted,
     /// Free the allocation: this was the last reference.
     Free,
+}
+
+/// What the first region of a task finds: edge c3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Entered {
+    /// The task is past catching anything: the region must not count as live.
+    Refused,
+    /// REGION is set.
+    Clear,
+    /// REGION is set in the place of CANCEL: a request waits.
+    Requested,
+}
+
+/// What the end of the loop must do for a task: edge c2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Close {
+    /// Push the task: this call made it queued.
+    Push,
+    /// Nothing: somebody runs it, or will.
+    Noted,
+    /// Nothing: it is in cleanup, and has its grace.
+    Cleanup,
+    /// Ask through the record: a region is live, or was a moment ago.
+    Region,
 }
 
 /// How edge 7 went.
@@ -287,9 +337,145 @@ impl State {
         self.notify(QUEUED, WAKER)
     }
 
-    /// A cancel request: see the rules in the header.
+    /// Edge c1: a cancel request to a task without a live region.
     pub(crate) fn request_cancel(&self) -> Wake {
         self.notify(QUEUED | CANCEL, 0)
+    }
+
+    /// Edge c2: the end of the loop asks.
+    pub(crate) fn request_close(&self) -> Close {
+        // Ordering: Acquire pairs with the Release of `enter_region`: who sees REGION sees the
+        // record that the header points to. Of the answers, only `Region` leads to a read.
+        let mut seen = self.0.load(Ordering::Acquire);
+        loop {
+            let (set, answer) = match seen {
+                s if s & DONE != 0 => return Close::Noted,
+                s if s & CLEANUP != 0 => (CLOSING, Close::Cleanup),
+                s if s & REGION != 0 => (CLOSING, Close::Region),
+                s if s & (QUEUED | RUNNING) != 0 => (CLOSING | CANCEL | QUEUED, Close::Noted),
+                _ => (CLOSING | CANCEL | QUEUED, Close::Push),
+            };
+            // Ordering: AcqRel on success, as in `notify`; Acquire on failure, as above.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen | set,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return answer,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Edge c3. The caller is the runner and holds the lock of the record, which has no live region.
+    pub(crate) fn enter_region(&self) -> Entered {
+        // Ordering: Relaxed, a first guess that the compare-exchange checks.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen & (DONE | ABANDONED | DOOMED) != 0 {
+                return Entered::Refused;
+            }
+            // Ordering: Release pairs with the Acquire of `request_close`: the record is there for
+            // whoever finds REGION. A CANCEL found here says all there is to know of it.
+            match self.0.compare_exchange_weak(
+                seen,
+                (seen | REGION) & !CANCEL,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) if seen & CANCEL != 0 => return Entered::Requested,
+                Ok(_) => return Entered::Clear,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Edge c4. The caller is the runner and holds the lock of the record. `consumed` says that a
+    /// request to the task was delivered (and not only one of a time limit), `last` that no live
+    /// region is left.
+    pub(crate) fn deliver(&self, consumed: bool, last: bool) {
+        // Ordering: Relaxed on both. These are flags alone: what they stand for is under the lock of
+        // the record, or is read by the runner, who is us.
+        if consumed {
+            self.0.fetch_or(CLEANUP, Ordering::Relaxed);
+        }
+        if last {
+            self.0.fetch_and(!REGION, Ordering::Relaxed);
+        }
+    }
+
+    /// Edge c5. The caller holds the lock of the record, which has no live region any more.
+    /// `requested` says that a request waits there which no region has received: it is the task's
+    /// now.
+    pub(crate) fn leave_region(&self, requested: bool) -> Wake {
+        // Ordering: Relaxed, a first guess that the compare-exchange checks.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (after, answer) = match seen {
+                s if s & DONE != 0 || !requested => (s & !REGION, Wake::Noted),
+                s if s & (QUEUED | RUNNING) != 0 => ((s & !REGION) | CANCEL | QUEUED, Wake::Noted),
+                s => ((s & !REGION) | CANCEL | QUEUED, Wake::Push),
+            };
+            // Ordering: AcqRel, as in `notify`: with a request this is edge 5 or 6. One step, or
+            // the end of the loop could see neither the region nor its request.
+            match self
+                .0
+                .compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return answer,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Edge c6. The caller is the runner and holds the lock of the record. False if the end of the
+    /// loop has asked: that is not taken back.
+    #[must_use]
+    pub(crate) fn withdraw(&self) -> bool {
+        // Ordering: Relaxed, a first guess that the compare-exchange checks.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen & (CLOSING | ABANDONED) != 0 {
+                return false;
+            }
+            // Ordering: Relaxed. The flags concern the runner, who is us, and edge c2, which
+            // decides by this very word. QUEUED stays, which costs one poll.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen & !(CANCEL | CLEANUP),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Edge c7: the next edge 2 answers `Start::Drop`, whatever regions there are. The second
+    /// answer is whether the task was given time to clean up.
+    pub(crate) fn doom(&self) -> (Wake, bool) {
+        // Ordering: Relaxed, a first guess that the compare-exchange checks.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen & DONE != 0 {
+                return (Wake::Noted, false);
+            }
+            let after = (seen | DOOMED | CLOSING | CANCEL | QUEUED) & !REGION;
+            // Ordering: AcqRel, as in `notify`: this is edge 5 or 6.
+            match self
+                .0
+                .compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => {
+                    let had_time = seen & (REGION | CLEANUP) != 0;
+                    let idle = seen & (QUEUED | RUNNING) == 0;
+                    return (if idle { Wake::Push } else { Wake::Noted }, had_time);
+                }
+                Err(now) => seen = now,
+            }
+        }
     }
 
     fn notify(&self, set: u64, give_up: u64) -> Wake {
@@ -575,6 +761,19 @@ impl Snapshot {
     pub(crate) fn is_abandoned(self) -> bool {
         self.0 & ABANDONED != 0
     }
+    /// Whether the task has time to clean up: the end of the loop waits for it. Once it has been
+    /// asked, true means that a region has the request or has delivered it.
+    pub(crate) fn is_cleaning(self) -> bool {
+        self.0 & (REGION | CLEANUP) != 0 && self.0 & (DONE | DOOMED) == 0
+    }
+    /// Whether edge 2 would answer `Start::Drop`; for `main`, which has no edge 2.
+    pub(crate) fn must_drop(self) -> bool {
+        self.0 & (CANCEL | REGION) == CANCEL
+    }
+    /// Whether the end of the loop has asked for the end of the task.
+    pub(crate) fn is_closing(self) -> bool {
+        self.0 & CLOSING != 0
+    }
     /// Whether a join handle may still ask for the output. Once false, false for ever.
     pub(crate) fn is_wanted(self) -> bool {
         self.0 & JOIN != 0
@@ -600,6 +799,9 @@ impl fmt::Debug for Snapshot {
             (JOIN_WAKER, "JOIN_WAKER"),
             (LISTED, "LISTED"),
             (ABANDONED, "ABANDONED"),
+            (CLEANUP, "CLEANUP"),
+            (CLOSING, "CLOSING"),
+            (DOOMED, "DOOMED"),
         ];
         let mut list = f.debug_list();
         for (bit, name) in names {

@@ -100,7 +100,7 @@ pub(super) unsafe fn act(task: NonNull<Header>, todo: Wake) {
 }
 
 /// Sends a task that has just become queued to where it will be run.
-fn schedule(task: Runnable) {
+pub(super) fn schedule(task: Runnable) {
     let owner = task.header().owner;
     match task.header().kind() {
         Kind::Send => {

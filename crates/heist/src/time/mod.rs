@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod deadline;
 mod instant;
 mod interval;
 mod sleep;
@@ -31,6 +32,7 @@ mod timeout;
 #[cfg(test)]
 mod tests;
 
+pub use deadline::{Deadline, DeadlineState};
 pub use heist_io::Closed;
 pub use instant::Instant;
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};

@@ -1,4 +1,9 @@
 //! [`timeout()`]: a deadline around any future.
+//!
+//! | phase   | begins                                         | ends with                              |
+//! |---------|------------------------------------------------|----------------------------------------|
+//! | running | at once                                        | the output; the deadline               |
+//! | cleanup | at the deadline, if a region inside was asked  | the output; `cleanup_within`; nobody inside cleans up or will be asked |
 
 #![forbid(unsafe_code)]
 
@@ -6,11 +11,15 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use heist_core::Limit;
 use pin_project_lite::pin_project;
+
+use super::deadline::{Deadline, Handed};
 
 use super::{Instant, Sleep, sleep_until};
 
@@ -18,6 +27,32 @@ use super::{Instant, Sleep, sleep_until};
 ///
 /// The future is polled before the clock is looked at, so one that is ready at once succeeds even
 /// with a zero duration, and costs no timer.
+///
+/// # At the deadline
+///
+/// If nothing inside the future catches cancellation, the timeout is ready with [`Elapsed`].
+///
+/// If the future is inside of a [`catch_cancel`](crate::catch_cancel) of its own, or of several, those
+/// are asked to end, and the timeout waits for the future, for ever unless
+/// [`cleanup_within`](Timeout::cleanup_within) says how long. Whatever the future then answers is the
+/// answer of the timeout. To answer [`Elapsed`] after a cleanup, it lets the cancellation go on with
+/// [`Cancelled::resume`](crate::Cancelled::resume). The task around it is not cancelled by this.
+///
+/// ```
+/// use heist::time::{sleep, timeout, Duration};
+///
+/// heist::run(async {
+///     let task = heist::spawn(timeout(Duration::from_millis(5), async {
+///         let Err(cancelled) = heist::catch_cancel(std::future::pending::<()>()).await else {
+///             unreachable!("it is pending")
+///         };
+///         // The future has time to clean up.
+///         sleep(Duration::from_millis(5)).await;
+///         cancelled.resume().await
+///     }));
+///     assert!(task.await.unwrap().is_err());
+/// });
+/// ```
 ///
 /// # Examples
 ///
@@ -45,6 +80,7 @@ use super::{Instant, Sleep, sleep_until};
 ///
 /// Dropping a `Timeout` drops the future inside. At the deadline that future is not dropped yet, but
 /// together with the `Timeout`; keep it by passing `&mut future`.
+#[track_caller]
 pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoFuture> {
     timeout_at(Instant::now() + duration, future)
 }
@@ -74,11 +110,23 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 /// # Cancel safety
 ///
 /// As for [`timeout()`].
+#[track_caller]
 pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
     Timeout {
         future: future.into_future(),
+        limit: Limit::new(),
         sleep: sleep_until(deadline),
+        site: Location::caller(),
+        phase: Phase::Running,
+        cleanup: None,
+        handed: Handed::default(),
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Cleanup,
 }
 
 pin_project! {
@@ -86,9 +134,15 @@ pin_project! {
     #[must_use = "futures do nothing until they are awaited"]
     #[derive(Debug)]
     pub struct Timeout<F> {
+        // Dropped first, so that the regions inside leave before the limit does.
         #[pin]
         future: F,
+        limit: Limit,
         sleep: Sleep,
+        site: &'static Location<'static>,
+        phase: Phase,
+        cleanup: Option<Duration>,
+        handed: Handed,
     }
 }
 
@@ -135,6 +189,52 @@ impl<F> Timeout<F> {
         self.future
     }
 
+    /// Bounds how long the future may clean up after the deadline: if it is not ready then, the
+    /// answer is [`Elapsed`], and what cleans up is dropped with the timeout.
+    ///
+    /// Default: no bound. Any length; zero answers at the deadline, after one more poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use heist::time::{timeout, Duration};
+    ///
+    /// heist::run(async {
+    ///     let stubborn = async {
+    ///         let _ = heist::catch_cancel(std::future::pending::<()>()).await;
+    ///         std::future::pending::<()>().await
+    ///     };
+    ///     let (limit, more) = (Duration::from_millis(5), Duration::from_millis(5));
+    ///     let task = heist::spawn(timeout(limit, stubborn).cleanup_within(more));
+    ///     assert!(task.await.unwrap().is_err());
+    /// });
+    /// ```
+    pub fn cleanup_within(mut self, duration: Duration) -> Timeout<F> {
+        self.cleanup = Some(duration);
+        self
+    }
+
+    /// Gives out a handle that tells how the timeout stands, and that can set another deadline while
+    /// it is being awaited, from any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use heist::time::{sleep, timeout, Duration, Instant};
+    ///
+    /// heist::run(async {
+    ///     let mut limited = timeout(Duration::from_secs(3600), std::future::pending::<()>());
+    ///     let deadline = limited.handle();
+    ///     let task = heist::spawn(limited);
+    ///     deadline.reschedule(Instant::now() + Duration::from_millis(5)).unwrap();
+    ///     assert!(task.await.unwrap().is_err());
+    ///     assert!(deadline.is_expired());
+    /// });
+    /// ```
+    pub fn handle(&mut self) -> Deadline {
+        self.handed.handle(self.sleep.deadline())
+    }
+
     /// The moment at which the future is given up.
     ///
     /// # Examples
@@ -145,10 +245,13 @@ impl<F> Timeout<F> {
     /// assert_eq!(timeout_at(deadline, async {}).deadline(), deadline);
     /// ```
     pub fn deadline(&self) -> Instant {
-        self.sleep.deadline()
+        self.handed
+            .deadline()
+            .unwrap_or_else(|| self.sleep.deadline())
     }
 
-    /// Sets another deadline. It takes effect at the next poll.
+    /// Sets another deadline. It takes effect at the next poll, and has no effect on a future that
+    /// cleans up already.
     ///
     /// # Examples
     ///
@@ -159,7 +262,11 @@ impl<F> Timeout<F> {
     /// limited.as_mut().reset(Instant::now() + Duration::from_secs(5));
     /// ```
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        self.project().sleep.reset(deadline);
+        let this = self.project();
+        if *this.phase == Phase::Running {
+            this.sleep.reset(deadline);
+            this.handed.set_deadline(deadline);
+        }
     }
 }
 
@@ -167,16 +274,45 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(output) = this.future.poll(cx) {
-            return Poll::Ready(Ok(output));
+        let mut this = self.project();
+        loop {
+            let future = this.future.as_mut();
+            if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
+                this.handed.finish();
+                return Poll::Ready(Ok(output));
+            }
+            let closed = match this.phase {
+                Phase::Running => {
+                    if let Some(deadline) = this.handed.attend(cx.waker()) {
+                        if deadline != this.sleep.deadline() {
+                            this.sleep.reset(deadline);
+                        }
+                    }
+                    // Outside the budget: a future that always spends all of it would never time
+                    // out.
+                    let outcome = std::task::ready!(this.sleep.poll_unbudgeted(cx));
+                    if outcome.is_ok() && !this.handed.expire(this.sleep.deadline()) {
+                        // The deadline has just been moved.
+                        continue;
+                    }
+                    if outcome.is_ok() && this.limit.expire(this.site, cx.waker()) {
+                        *this.phase = Phase::Cleanup;
+                        if let Some(cleanup) = *this.cleanup {
+                            this.sleep.reset(Instant::now() + cleanup);
+                        }
+                        // Those that were asked are delivered by this.
+                        continue;
+                    }
+                    outcome.is_err()
+                }
+                Phase::Cleanup if this.limit.is_spent(cx.waker()) => false,
+                Phase::Cleanup if this.cleanup.is_none() => return Poll::Pending,
+                Phase::Cleanup => std::task::ready!(this.sleep.poll_unbudgeted(cx)).is_err(),
+            };
+            this.limit.give_up();
+            this.handed.end(closed);
+            return Poll::Ready(Err(Elapsed { closed }));
         }
-        // Outside the budget: a future that always spends all of it would never time out.
-        this.sleep.poll_unbudgeted(cx).map(|outcome| {
-            Err(Elapsed {
-                closed: outcome.is_err(),
-            })
-        })
     }
 }
 

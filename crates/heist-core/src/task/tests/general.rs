@@ -957,3 +957,83 @@ fn the_end_wakes_every_sleeper() {
         assert!(cfg!(miri) || began.elapsed() < Duration::from_millis(900));
     });
 }
+
+/// Threads ask tasks to end while these enter, catch and leave regions, with a name or without one:
+/// the side record is made once, by whoever is first, and given back once.
+#[test]
+fn the_side_record_is_made_by_whoever_needs_it_first() {
+    with_workers("regions", |workers| {
+        let caught = Count::default();
+        let (ended, report) = run(workers, {
+            let caught = caught.clone();
+            async move {
+                let mut ended = 0;
+                for round in 0..ROUNDS {
+                    let caught = caught.clone();
+                    let mut spawn = here();
+                    spawn.name = (round % 2 == 0).then(|| "named".into());
+                    let task = crate::spawn(
+                        spawn,
+                        async move {
+                            for _ in 0..round % 3 {
+                                yield_now().await;
+                            }
+                            if crate::catch_cancel(std::future::pending::<()>())
+                                .await
+                                .is_err()
+                            {
+                                caught.add();
+                            }
+                        },
+                        crate::Unseen::dropped(),
+                    );
+                    let Ok(task) = task else {
+                        panic!("no runtime here");
+                    };
+                    let threads = [0, 1].map(|_| {
+                        let abort = task.abort_handle();
+                        thread::spawn(move || abort.abort_with("a thread"))
+                    });
+                    match task.await {
+                        Ok(()) => {}
+                        Err(error) => assert_eq!(error.reason(), "a thread"),
+                    }
+                    ended += 1;
+                    for thread in threads {
+                        thread.join().expect("it does not panic");
+                    }
+                }
+                ended
+            }
+        });
+        assert_eq!(ended, ROUNDS);
+        assert!(caught.get() <= ROUNDS);
+        assert!(report.is_clean(), "{report}");
+    });
+}
+
+/// A region is carried out of its task, which ends, and is dropped on another thread afterwards: it
+/// is what frees the task.
+#[test]
+fn a_region_outlives_its_task() {
+    within("a region carried out", || {
+        let (give, given) = mpsc::channel();
+        let ((), report) = run(1, async {
+            let mut region = Box::pin(crate::catch_cancel(pending::<()>()));
+            let task = go(async move {
+                poll_fn(|cx| {
+                    assert!(region.as_mut().poll(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                give.send(region).expect("both ends are here");
+            });
+            task.await.expect("it is ready");
+        });
+        assert!(report.is_clean(), "{report}");
+        let region = given.recv().expect("it was sent");
+        thread::spawn(move || drop(region))
+            .join()
+            .expect("it does not panic");
+    });
+}

@@ -3,5 +3,6 @@
 //! The model-checked ones are in `models.rs`, which only `--cfg heist_loom` compiles.
 
 mod general;
+mod regions;
 mod support;
 mod word;

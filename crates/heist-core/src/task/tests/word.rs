@@ -4,7 +4,7 @@
 
 use crate::config::MAX_SLOTS;
 use crate::idle::{Idle, Left};
-use crate::task::state::{Complete, JoinCell, Outcome, Park, Start, State, Wake};
+use crate::task::state::{Close, Complete, Entered, JoinCell, Outcome, Park, Start, State, Wake};
 
 /// A task that runs.
 fn running() -> State {
@@ -205,6 +205,137 @@ fn a_running_poll_is_abandoned_once_and_ends_in_a_drop() {
     assert_eq!(state.outcome(), Outcome::Done);
 
     assert_eq!(running().abandon(), Some(false));
+}
+
+/// A task that sleeps inside a region.
+fn idle_in_region() -> State {
+    let state = running();
+    assert_eq!(state.enter_region(), Entered::Clear);
+    assert_eq!(state.park(), Park::Idle);
+    state
+}
+
+#[test]
+fn edge_c1_a_request_without_a_region_drops() {
+    let state = idle();
+    assert_eq!(state.request_cancel(), Wake::Push);
+    assert_eq!(state.start_run(), Start::Drop);
+    assert!(!state.snapshot().is_cleaning() && !state.snapshot().is_closing());
+}
+
+#[test]
+fn edge_c2_the_end_of_the_loop_asks_by_what_it_finds() {
+    let state = idle();
+    assert_eq!(state.request_close(), Close::Push);
+    assert_eq!(state.request_close(), Close::Noted);
+    assert_eq!(state.start_run(), Start::Drop);
+    assert!(state.snapshot().is_closing());
+
+    assert_eq!(running().request_close(), Close::Noted);
+    assert_eq!(done().request_close(), Close::Noted);
+    assert!(!done().snapshot().is_closing());
+
+    let state = idle_in_region();
+    assert_eq!(state.request_close(), Close::Region);
+    assert!(state.snapshot().is_closing() && !state.snapshot().is_cancelled());
+    assert!(!state.snapshot().is_queued());
+}
+
+#[test]
+fn edge_c3_a_region_takes_a_request_over() {
+    let state = running();
+    assert_eq!(state.enter_region(), Entered::Clear);
+    assert!(state.snapshot().is_cleaning());
+
+    let state = running();
+    assert_eq!(state.request_cancel(), Wake::Noted);
+    assert_eq!(state.enter_region(), Entered::Requested);
+    assert!(!state.snapshot().is_cancelled());
+    assert_eq!(state.park(), Park::Requeue);
+    assert_eq!(state.start_run(), Start::Poll);
+
+    assert_eq!(done().enter_region(), Entered::Refused);
+    let state = running();
+    assert_eq!(state.abandon(), Some(false));
+    assert_eq!(state.enter_region(), Entered::Refused);
+}
+
+#[test]
+fn edge_c4_a_delivery_begins_the_cleanup() {
+    let state = idle_in_region();
+    assert_eq!(state.wake_by_ref(), Wake::Push);
+    assert_eq!(state.start_run(), Start::Poll);
+    state.deliver(true, true);
+    assert_eq!(state.park(), Park::Idle);
+    assert!(state.snapshot().is_cleaning());
+    assert_eq!(state.request_close(), Close::Cleanup);
+    // A further explicit request drops it.
+    assert_eq!(state.request_cancel(), Wake::Push);
+    assert_eq!(state.start_run(), Start::Drop);
+
+    // One of a time limit is no request to the task; nor is the last region gone.
+    let state = running();
+    assert_eq!(state.enter_region(), Entered::Clear);
+    state.deliver(false, false);
+    assert_eq!(state.request_close(), Close::Region);
+    state.deliver(false, true);
+    assert!(!state.snapshot().is_cleaning());
+}
+
+#[test]
+fn edge_c5_the_last_region_leaves_a_request_or_nothing() {
+    let state = idle_in_region();
+    assert_eq!(state.leave_region(false), Wake::Noted);
+    assert!(!state.snapshot().is_cleaning() && !state.snapshot().is_queued());
+
+    let state = idle_in_region();
+    assert_eq!(state.leave_region(true), Wake::Push);
+    assert_eq!(state.start_run(), Start::Drop);
+
+    let state = running();
+    assert_eq!(state.enter_region(), Entered::Clear);
+    assert_eq!(state.leave_region(true), Wake::Noted);
+    assert_eq!(state.park(), Park::Requeue);
+    assert_eq!(state.start_run(), Start::Drop);
+
+    let state = running();
+    assert_eq!(state.enter_region(), Entered::Clear);
+    assert_eq!(state.complete(true), Complete::Finished);
+    assert_eq!(state.leave_region(true), Wake::Noted);
+    assert!(!state.snapshot().is_queued());
+}
+
+#[test]
+fn edge_c6_a_request_is_withdrawn_but_not_the_end_of_the_loop() {
+    let state = running();
+    state.deliver(true, true);
+    assert_eq!(state.request_cancel(), Wake::Noted);
+    assert!(state.withdraw());
+    assert!(!state.snapshot().is_cancelled() && !state.snapshot().is_cleaning());
+    assert_eq!(state.park(), Park::Requeue);
+    assert_eq!(state.start_run(), Start::Poll);
+
+    assert_eq!(state.request_close(), Close::Noted);
+    assert!(!state.withdraw());
+    assert_eq!(state.park(), Park::Requeue);
+    assert_eq!(state.start_run(), Start::Drop);
+}
+
+#[test]
+fn edge_c7_a_doomed_task_is_dropped_whatever_it_enters() {
+    let state = idle_in_region();
+    assert_eq!(state.doom(), (Wake::Push, true));
+    assert_eq!(state.doom(), (Wake::Noted, false));
+    assert!(!state.snapshot().is_cleaning());
+    assert_eq!(state.start_run(), Start::Drop);
+
+    let state = running();
+    assert_eq!(state.doom(), (Wake::Noted, false));
+    assert_eq!(state.enter_region(), Entered::Refused);
+    assert_eq!(state.park(), Park::Requeue);
+    assert_eq!(state.start_run(), Start::Drop);
+
+    assert_eq!(done().doom(), (Wake::Noted, false));
 }
 
 #[test]

@@ -1,0 +1,746 @@
+//! Which regions of a task can catch a request to cancel it, and what has been asked of them.
+//!
+//! # The tree
+//!
+//! A *region* is a `catch_cancel` future from its first poll inside a task until it is ready, has
+//! received a request, or is dropped. A *limit* is a `timeout` that a region was polled inside of.
+//! Both are nodes of a tree, whose root is the task; the parent of a node is what it was last polled
+//! inside of. A task without regions has no record, and a limit without regions no node. The main
+//! future of `run` has a record of the same kind (`keeper.rs`); its word only holds the flags of
+//! regions.
+//!
+//! ```text
+//!   task ──┬── region A ──── limit T ──┬── region B     A request to the task goes to B, C and D.
+//!          │                           └── region C     The deadline of T goes to B and C.
+//!          └── region D                                 A has others inside: it waits.
+//! ```
+//!
+//! # Sources and receivers
+//!
+//! A request is made at a *source*: the task, or a limit. `requested` there says that it waits for
+//! its delivery. A region that has none inside it, below a source that has requested, is *told*: its
+//! waker is woken, and its next poll delivers.
+//!
+//! | edge        | who                                 | method               | what it does                              |
+//! |-------------|-------------------------------------|----------------------|-------------------------------------------|
+//! | r1 enter    | the runner, first poll of a region  | [`Record::enter`]    | live; told at once if a source above has requested |
+//! | r2 poll     | the runner, every other poll        | [`Record::poll`]     | moves to where it is polled now; r3 if told |
+//! | r3 deliver  | the same                            | [`Record::poll`]     | not live; *all* sources above are satisfied |
+//! | r4 leave    | whoever drops a region, any thread  | [`Record::leave`]    | not live; see invariant 3                 |
+//! | r5 request  | an explicit canceller               | [`Record::request`]  | tells, or edge c1                         |
+//! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
+//! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source    |
+//! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
+//!
+//! # Invariants
+//!
+//! 1. REGION in the task's word is set exactly while `live > 0`, until the task is doomed, abandoned
+//!    or done. Both change under the lock.
+//! 2. While `live == 0`, `requested` of the task implies CANCEL. (Edges r4 and r5; r1 takes CANCEL
+//!    over.)
+//! 3. A live region without live ones inside it, below a source that has requested, is told. So a
+//!    region that is dropped undelivered leaves its request to the one around it, if it was the last
+//!    inside of that; and with none around it, to the task.
+//! 4. A region is told only below a source that has requested, except that several were told of the
+//!    same request: the first delivery satisfies the source, the others are still delivered when
+//!    they are polled, and leave nothing when they are dropped.
+//! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
+//!    taken it, or r9 has. By 3 and 2 someone who is woken will see it.
+//! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
+//!    after it is released ([`Effects`]).
+//! 7. While the tree has a node, the record holds its owner, so the word is there for r4, which may
+//!    come from anywhere and after the end of the task.
+//!
+//! A region that the holder keeps without polling it is live all the same, so a request waits for
+//! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
+//! live until the task is doomed.
+//!
+//! # Limits
+//!
+//! A limit asks in edge r7, and gives its future up once its request waits and no region is live
+//! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
+//! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
+//! outer limit) is still to be served: r4 of that limit makes their requests again.
+
+#![forbid(unsafe_code)]
+
+use super::state::{Close, Entered, State};
+use crate::sync::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What the record needs of whom it belongs to. The three transitions that can make a task queued
+/// answer with what is then to be pushed.
+pub(crate) trait Owner: Clone {
+    /// The QUEUED reference.
+    type Due;
+    /// The word. Alive as long as `self`.
+    fn state(&self) -> &State;
+    /// Edge c1.
+    fn request_cancel(&self) -> Option<Self::Due>;
+    /// Edge c2.
+    fn request_close(&self) -> (Close, Option<Self::Due>);
+    /// Edge c5.
+    fn leave_region(&self, requested: bool) -> Option<Self::Due>;
+    /// Sends the task to where it will be run.
+    fn push(due: Self::Due);
+    /// Wakes somebody's waker; does not unwind.
+    fn wake(waker: Waker);
+    /// Drops somebody's waker; does not unwind.
+    fn drop_waker(waker: Waker);
+}
+
+/// Names a node; never used twice in a record.
+pub(crate) type Key = u64;
+
+/// Where a request was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Task,
+    Limit(Key),
+}
+
+/// What is known of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Why {
+    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) by: &'static Location<'static>,
+    source: Source,
+}
+
+impl Why {
+    /// A request to the task.
+    pub(crate) fn task(reason: Option<Arc<str>>, by: &'static Location<'static>) -> Why {
+        Why {
+            reason,
+            by,
+            source: Source::Task,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Source::Task => write!(f, "cancelled at {}", self.by)?,
+            Source::Limit(_) => write!(f, "out of time, with the limit set at {}", self.by)?,
+        }
+        match &self.reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Record<O>(Mutex<Tree<O>>);
+
+impl<O> fmt::Debug for Record<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever writes is the user's: not under the lock.
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+struct Tree<O> {
+    nodes: BTreeMap<Key, Node>,
+    next: Key,
+    /// Live regions in the whole tree.
+    live: usize,
+    /// The task as a source.
+    requested: Option<Why>,
+    /// Explicit requests that were not taken back.
+    count: usize,
+    /// Invariant 7.
+    owner: Option<O>,
+}
+
+struct Node {
+    parent: Option<Key>,
+    /// Nodes whose parent this is.
+    children: usize,
+    /// Live regions inside.
+    inside: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Region {
+        told: Option<Why>,
+        /// That of the last poll; taken out when it is woken.
+        waker: Option<Waker>,
+    },
+    Limit(Limit),
+}
+
+/// A limit as a source.
+#[derive(Default)]
+struct Limit {
+    requested: Option<Why>,
+    /// Its time is up.
+    expired: bool,
+    /// The requests from further out that a delivery to this limit has satisfied as well.
+    shared: Vec<Why>,
+    gave_up: bool,
+    /// Woken when the request waits and no region is left inside.
+    waker: Option<Waker>,
+}
+
+/// What a poll of a region must do.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Polled {
+    /// Poll what is inside.
+    Poll,
+    /// Drop what is inside and answer "cancelled". The region is no node any more.
+    Deliver(Why),
+}
+
+/// What is to be done after the lock was released.
+#[must_use]
+pub(crate) struct Effects<O: Owner> {
+    wake: Vec<Waker>,
+    drop: Vec<Waker>,
+    push: Option<O::Due>,
+    /// The record's reference, when the last node has gone.
+    gone: Option<O>,
+}
+
+impl<O: Owner> Effects<O> {
+    fn none() -> Effects<O> {
+        Effects {
+            wake: Vec::new(),
+            drop: Vec::new(),
+            push: None,
+            gone: None,
+        }
+    }
+
+    /// Does it. Runs user code.
+    pub(crate) fn run(self) {
+        self.push.into_iter().for_each(O::push);
+        self.wake.into_iter().for_each(O::wake);
+        self.drop.into_iter().for_each(O::drop_waker);
+    }
+}
+
+impl<O: Owner> Record<O> {
+    pub(crate) fn new() -> Record<O> {
+        Record(Mutex::new(Tree {
+            nodes: BTreeMap::new(),
+            next: 0,
+            live: 0,
+            requested: None,
+            count: 0,
+            owner: None,
+        }))
+    }
+
+    /// Edge r1, by the runner: a region is polled for the first time, inside `parent`. `by` is said of
+    /// a request of the end of the loop that waits. `None`: the task is past catching anything.
+    pub(crate) fn enter(
+        &self,
+        owner: &O,
+        parent: Option<Key>,
+        waker: Waker,
+        by: &'static Location<'static>,
+    ) -> Option<Key> {
+        let mut tree = self.0.lock();
+        if tree.live == 0 {
+            match owner.state().enter_region() {
+                Entered::Refused => {
+                    drop(tree);
+                    O::drop_waker(waker);
+                    return None;
+                }
+                Entered::Requested => {
+                    tree.requested.get_or_insert_with(|| Why::task(None, by));
+                }
+                Entered::Clear => {}
+            }
+        }
+        let mut effects = Effects::none();
+        let told = tree.request_above(parent);
+        let waker = Some(waker);
+        let key = tree.insert(owner, parent, Kind::Region { told, waker });
+        tree.live += 1;
+        tree.count_inside(parent, |inside| inside + 1);
+        // Told already: the present poll goes on, and the waker asks for the one that delivers.
+        tree.tell(key, &mut effects);
+        drop(tree);
+        effects.run();
+        Some(key)
+    }
+
+    /// A limit that a region is polled inside of becomes a node.
+    pub(crate) fn enter_limit(&self, owner: &O, parent: Option<Key>) -> Key {
+        let mut tree = self.0.lock();
+        tree.insert(owner, parent, Kind::Limit(Limit::default()))
+    }
+
+    /// A limit is polled inside `parent`.
+    pub(crate) fn move_limit(&self, key: Key, parent: Option<Key>) {
+        self.0.lock().move_to(key, parent);
+    }
+
+    /// Edges r2 and r3, by the runner: a live region is polled inside `parent`.
+    pub(crate) fn poll(&self, key: Key, parent: Option<Key>, waker: &Waker) -> Polled {
+        let mut new = None;
+        loop {
+            let mut effects = Effects::none();
+            let mut tree = self.0.lock();
+            tree.move_to(key, parent);
+            if let Some(why) = tree.take_told(key) {
+                tree.deliver(key, &mut effects);
+                drop(tree);
+                effects.run();
+                new.into_iter().for_each(O::drop_waker);
+                return Polled::Deliver(why);
+            }
+            let kept = tree.waker(key);
+            if kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+                drop(tree);
+                new.into_iter().for_each(O::drop_waker);
+                return Polled::Poll;
+            }
+            if let Some(new) = new.take() {
+                let old = kept.replace(new);
+                drop(tree);
+                old.into_iter().for_each(O::drop_waker);
+                return Polled::Poll;
+            }
+            // Cloning is user code, so not under the lock.
+            drop(tree);
+            new = Some(waker.clone());
+        }
+    }
+
+    /// Edge r4: a node goes that is not delivered. From any thread, at any time.
+    pub(crate) fn leave(&self, key: Key) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        tree.leave(key, &mut effects);
+        drop(tree);
+        effects.run();
+    }
+
+    /// Edge r5: an explicit request. False if it came too late.
+    pub(crate) fn request(&self, owner: &O, why: Why) -> bool {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        if owner.state().snapshot().is_done() {
+            return false;
+        }
+        tree.count += 1;
+        tree.request_task(owner, why, &mut effects);
+        drop(tree);
+        effects.run();
+        true
+    }
+
+    /// Edge r6: the end of the loop, whose edge c2 has found a region. Under no lock of the caller's
+    /// but that of the list of tasks, so what is to be done is handed out.
+    pub(crate) fn close(&self, owner: &O, by: &'static Location<'static>) -> Effects<O> {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        // The region may have left since, or have delivered another request.
+        let (close, due) = owner.request_close();
+        match close {
+            Close::Region => {
+                tree.requested.get_or_insert_with(|| Why::task(None, by));
+                tree.tell_all(None, &mut effects);
+            }
+            Close::Push | Close::Noted | Close::Cleanup => effects.push = due,
+        }
+        effects
+    }
+
+    /// Edge r7, by the runner: the time of a limit is up. False if no region is live inside: there is
+    /// nothing to wait for.
+    #[must_use]
+    pub(crate) fn expire(&self, key: Key, by: &'static Location<'static>, waker: Waker) -> bool {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let source = Source::Limit(key);
+        let node = tree.node(key);
+        let inside = node.inside;
+        if let Kind::Limit(limit) = &mut node.kind {
+            limit.expired = true;
+            limit.requested = Some(Why {
+                reason: None,
+                by,
+                source,
+            });
+            effects.drop.extend(limit.waker.replace(waker));
+        }
+        tree.tell_all(Some(key), &mut effects);
+        drop(tree);
+        effects.run();
+        inside > 0
+    }
+
+    /// Whether a limit that has expired has nothing to wait for any more. Leaves `waker`, which is
+    /// woken when that changes.
+    pub(crate) fn is_spent(&self, key: Key, waker: &Waker) -> bool {
+        let mut new = None;
+        loop {
+            let mut tree = self.0.lock();
+            let node = tree.node(key);
+            let inside = node.inside;
+            let Kind::Limit(limit) = &mut node.kind else {
+                return false;
+            };
+            let spent = limit.requested.is_some() && inside == 0;
+            let kept = limit.waker.as_ref();
+            if spent || kept.is_some_and(|kept| kept.will_wake(waker)) {
+                drop(tree);
+                new.into_iter().for_each(O::drop_waker);
+                return spent;
+            }
+            if let Some(new) = new.take() {
+                let old = limit.waker.replace(new);
+                drop(tree);
+                old.into_iter().for_each(O::drop_waker);
+                return false;
+            }
+            drop(tree);
+            new = Some(waker.clone());
+        }
+    }
+
+    /// A limit answers that its time is up: see the module.
+    pub(crate) fn give_up(&self, key: Key) {
+        if let Kind::Limit(limit) = &mut self.0.lock().node(key).kind {
+            limit.gave_up = true;
+        }
+    }
+
+    /// Edge r8, by the runner: the code that caught a request wants it to go on.
+    /// `at` is what that code is polled inside of.
+    pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        match why.source {
+            // Not if the error was carried out of the limit.
+            Source::Limit(key) if tree.is_inside(at, Some(key)) => {
+                tree.request_at(why.clone(), &mut effects);
+            }
+            _ => tree.request_task(owner, why.clone(), &mut effects),
+        }
+        drop(tree);
+        effects.run();
+    }
+
+    /// Edge r9, by the runner: takes one explicit request back; with the last of them, also what has
+    /// not been delivered, and the task is in cleanup no more. Answers how many are left.
+    pub(crate) fn uncancel(&self, state: &State) -> usize {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        tree.count = tree.count.saturating_sub(1);
+        if tree.count == 0 && state.withdraw() {
+            tree.requested = None;
+            tree.untell(Source::Task, &mut effects);
+        }
+        let left = tree.count + usize::from(state.snapshot().is_closing());
+        drop(tree);
+        effects.run();
+        left
+    }
+
+    /// Requests to the task that were not taken back.
+    pub(crate) fn cancelling(&self, state: &State) -> usize {
+        self.0.lock().count + usize::from(state.snapshot().is_closing())
+    }
+
+    /// The request that is on its way to the task itself.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.0.lock().requested.clone()
+    }
+}
+
+impl<O: Owner> Tree<O> {
+    fn node(&mut self, key: Key) -> &mut Node {
+        self.nodes.get_mut(&key).expect("a node that has not left")
+    }
+
+    fn insert(&mut self, owner: &O, parent: Option<Key>, kind: Kind) -> Key {
+        let key = self.next;
+        self.next += 1;
+        let node = Node {
+            parent,
+            children: 0,
+            inside: 0,
+            kind,
+        };
+        self.nodes.insert(key, node);
+        if let Some(parent) = parent {
+            self.node(parent).children += 1;
+        }
+        if self.owner.is_none() {
+            self.owner = Some(owner.clone());
+        }
+        key
+    }
+
+    /// Changes the counts of live regions from `at` on upwards.
+    fn count_inside(&mut self, mut at: Option<Key>, change: impl Fn(usize) -> usize) {
+        while let Some(key) = at {
+            let node = self.node(key);
+            node.inside = change(node.inside);
+            at = node.parent;
+        }
+    }
+
+    fn waker(&mut self, key: Key) -> &mut Option<Waker> {
+        match &mut self.node(key).kind {
+            Kind::Region { waker, .. } | Kind::Limit(Limit { waker, .. }) => waker,
+        }
+    }
+
+    /// The request of the innermost source from `at` on upwards that has one.
+    fn request_above(&self, mut at: Option<Key>) -> Option<Why> {
+        while let Some(key) = at {
+            let node = &self.nodes[&key];
+            if let Kind::Limit(limit) = &node.kind {
+                if limit.requested.is_some() {
+                    return limit.requested.clone();
+                }
+            }
+            at = node.parent;
+        }
+        self.requested.clone()
+    }
+
+    /// Invariant 3 for one node, if it is a region.
+    fn tell(&mut self, key: Key, effects: &mut Effects<O>) {
+        let node = &self.nodes[&key];
+        if node.inside > 0 {
+            return;
+        }
+        let above = self.request_above(node.parent);
+        if let Kind::Region { told, waker } = &mut self.node(key).kind {
+            if told.is_none() {
+                *told = above;
+            }
+            if told.is_some() {
+                effects.wake.extend(waker.take());
+            }
+        }
+    }
+
+    /// Invariant 3 for everything inside `source`.
+    fn tell_all(&mut self, source: Option<Key>, effects: &mut Effects<O>) {
+        let keys: Vec<Key> = self.nodes.keys().copied().collect();
+        for key in keys {
+            if self.is_inside(Some(key), source) {
+                self.tell(key, effects);
+            }
+        }
+    }
+
+    fn is_inside(&self, mut at: Option<Key>, source: Option<Key>) -> bool {
+        while at != source {
+            match at {
+                Some(key) => at = self.nodes[&key].parent,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// The nearest region from `at` on upwards has lost one inside it, and so have the limits on the
+    /// way.
+    fn check_above(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
+        while let Some(key) = at {
+            if let Kind::Region { .. } = self.nodes[&key].kind {
+                return self.tell(key, effects);
+            }
+            self.check_limit(key, effects);
+            at = self.nodes[&key].parent;
+        }
+    }
+
+    /// Wakes a limit that has nothing to wait for any more.
+    fn check_limit(&mut self, key: Key, effects: &mut Effects<O>) {
+        let node = self.node(key);
+        if let (0, Kind::Limit(limit)) = (node.inside, &mut node.kind) {
+            if limit.requested.is_some() {
+                effects.wake.extend(limit.waker.take());
+            }
+        }
+    }
+
+    /// A node is polled inside `parent` now.
+    fn move_to(&mut self, key: Key, parent: Option<Key>) {
+        let node = self.node(key);
+        let old = std::mem::replace(&mut node.parent, parent);
+        if old == parent {
+            return;
+        }
+        let weight = node.inside + usize::from(matches!(node.kind, Kind::Region { .. }));
+        self.count_inside(old, |inside| inside - weight);
+        self.count_inside(parent, |inside| inside + weight);
+        for (parent, up) in [(old, false), (parent, true)] {
+            if let Some(parent) = parent {
+                let children = &mut self.node(parent).children;
+                *children = if up { *children + 1 } else { *children - 1 };
+            }
+        }
+    }
+
+    /// What a region that is polled has been told, unless others inside it are to receive that.
+    fn take_told(&mut self, key: Key) -> Option<Why> {
+        let above = self.request_above(self.nodes[&key].parent);
+        let node = self.node(key);
+        match &mut node.kind {
+            // It may have been moved below a source since it was told, or not.
+            Kind::Region { told, .. } if node.inside == 0 => told.take().or(above),
+            _ => None,
+        }
+    }
+
+    /// Edge r3.
+    fn deliver(&mut self, key: Key, effects: &mut Effects<O>) {
+        // The innermost limit that has asked, and what was asked further out.
+        let mut server = None;
+        let mut shared = Vec::new();
+        let mut at = self.nodes[&key].parent;
+        while let Some(key) = at {
+            let node = self.node(key);
+            at = node.parent;
+            match &mut node.kind {
+                Kind::Region { told, .. } => *told = None,
+                Kind::Limit(limit) => match (limit.requested.take(), server) {
+                    (Some(_), None) => server = Some(key),
+                    (Some(why), Some(_)) => shared.push(why),
+                    (None, _) => {}
+                },
+            }
+        }
+        let consumed = self.requested.take();
+        let last = self.live == 1;
+        if let Some(owner) = &self.owner {
+            owner.state().deliver(consumed.is_some(), last);
+        }
+        if let Some(server) = server {
+            shared.extend(consumed);
+            if let Kind::Limit(limit) = &mut self.node(server).kind {
+                limit.shared = shared;
+            }
+        }
+        self.live -= 1;
+        self.remove(key, effects);
+    }
+
+    /// Edge r4.
+    fn leave(&mut self, key: Key, effects: &mut Effects<O>) {
+        match self.nodes.get(&key).map(|node| &node.kind) {
+            // It was delivered.
+            None => {}
+            Some(Kind::Limit(_)) => self.leave_limit(key, effects),
+            Some(Kind::Region { .. }) => {
+                self.live -= 1;
+                let parent = self.remove(key, effects);
+                self.check_above(parent, effects);
+                if self.live == 0 {
+                    let owner = self.owner.as_ref().or(effects.gone.as_ref());
+                    effects.push =
+                        owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
+                }
+            }
+        }
+    }
+
+    fn leave_limit(&mut self, key: Key, effects: &mut Effects<O>) {
+        let Kind::Limit(limit) = &mut self.node(key).kind else {
+            return;
+        };
+        let limit = std::mem::take(limit);
+        effects.drop.extend(limit.waker);
+        self.remove(key, effects);
+        if limit.expired {
+            // What it asked for is nobody's any more.
+            self.untell(Source::Limit(key), effects);
+        }
+        if limit.gave_up {
+            // It took a delivery as its own that was meant for these as well.
+            for why in limit.shared {
+                self.request_at(why, effects);
+            }
+        }
+    }
+
+    /// A request waits again at its source, or at the task if that has gone.
+    fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
+        if let Source::Limit(key) = why.source {
+            if let Some(Kind::Limit(limit)) = self.nodes.get_mut(&key).map(|node| &mut node.kind) {
+                limit.requested.get_or_insert(why);
+                self.tell_all(Some(key), effects);
+                self.check_limit(key, effects);
+            }
+            return;
+        }
+        let owner = self.owner.clone().or_else(|| effects.gone.clone());
+        if let Some(owner) = owner {
+            self.request_task(&owner, why, effects);
+        }
+    }
+
+    /// Takes a node out; its children go to its parent, which is returned.
+    fn remove(&mut self, key: Key, effects: &mut Effects<O>) -> Option<Key> {
+        let node = self.nodes.remove(&key)?;
+        let parent = node.parent;
+        if node.children > 0 {
+            // Rare: what is polled inside a region usually goes with it.
+            for child in self.nodes.values_mut() {
+                if child.parent == Some(key) {
+                    child.parent = parent;
+                }
+            }
+        }
+        if let Some(parent) = parent {
+            let above = self.node(parent);
+            above.children = above.children - 1 + node.children;
+        }
+        match node.kind {
+            Kind::Region { waker, .. } => {
+                self.count_inside(parent, |inside| inside - 1);
+                effects.drop.extend(waker);
+            }
+            Kind::Limit(limit) => effects.drop.extend(limit.waker),
+        }
+        if self.nodes.is_empty() {
+            effects.gone = self.owner.take();
+        }
+        parent
+    }
+
+    /// The task as a source.
+    fn request_task(&mut self, owner: &O, why: Why, effects: &mut Effects<O>) {
+        self.requested.get_or_insert(Why {
+            source: Source::Task,
+            ..why
+        });
+        if self.live > 0 {
+            self.tell_all(None, effects);
+        } else {
+            effects.push = owner.request_cancel();
+        }
+    }
+
+    /// Nobody has been told by this source, and whoever others ask is told by them.
+    fn untell(&mut self, source: Source, effects: &mut Effects<O>) {
+        for node in self.nodes.values_mut() {
+            if let Kind::Region { told, .. } = &mut node.kind {
+                if told.as_ref().is_some_and(|why| why.source == source) {
+                    *told = None;
+                }
+            }
+        }
+        self.tell_all(None, effects);
+    }
+}

@@ -1,0 +1,515 @@
+//! Models of regions: the record and the word against everything that can happen at the same time.
+//!
+//! As in `models.rs`, whoever is told to push a task runs it at once, on its own thread. The task of
+//! a model is pending for ever, but for a region inside it: only a request ends it. So a request that
+//! is lost leaves a task that is not done.
+//!
+//! Each model says by which change of the code it *fails*; each was tried by hand.
+
+use super::Memory;
+use super::region::{Key, Owner, Polled, Record, Why};
+use super::state::{Close, Complete, Park, Start, State, Wake};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+use std::panic::Location;
+use std::sync::Arc as Plain;
+use std::sync::atomic::AtomicUsize as Count;
+use std::task::{Wake as StdWake, Waker};
+
+/// How the future of a model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A region answered "cancelled", and the future was ready.
+    Caught,
+    /// The future was dropped.
+    Dropped,
+}
+
+/// What only the runner touches.
+#[derive(Default)]
+struct Body {
+    region: Option<Key>,
+    waker: Option<Waker>,
+    end: Option<End>,
+    /// The line of the request that was delivered.
+    caught: Option<u32>,
+}
+
+struct Cell {
+    state: State,
+    record: Record<Ref>,
+    /// As the pointer of `SideCell`: the record is there.
+    made: AtomicBool,
+    body: UnsafeCell<Body>,
+    memory: Memory,
+    /// After it caught a request, the future goes on in cleanup, and is ready when this is set.
+    goes_on: bool,
+}
+
+// SAFETY: loom checks every access to the cells, which is the point of the models.
+unsafe impl Sync for Cell {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Cell {}
+
+/// As `TaskRef`: a HANDLE.
+struct Ref(Arc<Cell>);
+
+impl Ref {
+    fn new(cell: &Arc<Cell>) -> Ref {
+        cell.state.clone_handle();
+        Ref(cell.clone())
+    }
+}
+
+impl Clone for Ref {
+    fn clone(&self) -> Ref {
+        Ref::new(&self.0)
+    }
+}
+
+impl Drop for Ref {
+    fn drop(&mut self) {
+        self.0.memory.touch();
+        if self.0.state.drop_handle() == Wake::Free {
+            self.0.memory.free();
+        }
+    }
+}
+
+impl Ref {
+    fn due(&self, todo: Wake) -> Option<Arc<Cell>> {
+        (todo == Wake::Push).then(|| self.0.clone())
+    }
+}
+
+impl Owner for Ref {
+    type Due = Arc<Cell>;
+    fn state(&self) -> &State {
+        self.0.memory.touch();
+        &self.0.state
+    }
+    fn request_cancel(&self) -> Option<Arc<Cell>> {
+        self.due(self.state().request_cancel())
+    }
+    fn request_close(&self) -> (Close, Option<Arc<Cell>>) {
+        let close = self.state().request_close();
+        let push = close == Close::Push;
+        (close, push.then(|| self.0.clone()))
+    }
+    fn leave_region(&self, requested: bool) -> Option<Arc<Cell>> {
+        self.due(self.state().leave_region(requested))
+    }
+    fn push(due: Arc<Cell>) {
+        due.run();
+    }
+    fn wake(waker: Waker) {
+        waker.wake();
+    }
+    fn drop_waker(waker: Waker) {
+        drop(waker);
+    }
+}
+
+struct Wakes(Arc<Cell>);
+
+impl StdWake for Wakes {
+    fn wake(self: Plain<Self>) {
+        match self.0.state.wake_by_ref() {
+            Wake::Push => self.0.run(),
+            Wake::Noted => {}
+            Wake::Free => unreachable!("the waker of a model is not counted"),
+        }
+    }
+}
+
+trait Task {
+    fn run(&self);
+    fn ask(&self);
+    fn close(&self);
+}
+
+#[track_caller]
+fn here() -> &'static Location<'static> {
+    Location::caller()
+}
+
+/// Where [`Task::close`] says that it is.
+fn close_site() -> &'static Location<'static> {
+    here()
+}
+
+fn cell(goes_on: bool) -> Arc<Cell> {
+    let cell = Arc::new(Cell {
+        state: State::queued(),
+        record: Record::new(),
+        made: AtomicBool::new(false),
+        body: UnsafeCell::new(Body::default()),
+        memory: Memory::new(),
+        goes_on,
+    });
+    let waker = Waker::from(Plain::new(Wakes(cell.clone())));
+    // SAFETY: nobody else has the cell.
+    cell.body
+        .with_mut(|body| unsafe { (*body).waker = Some(waker) });
+    cell
+}
+
+/// A task that has entered its region and sleeps.
+fn asleep(goes_on: bool) -> Arc<Cell> {
+    let cell = cell(goes_on);
+    cell.run();
+    assert!(cell.end().is_none());
+    cell
+}
+
+/// One poll: true when the future is ready.
+fn poll(cell: &Arc<Cell>) -> bool {
+    let (region, waker) = cell.body.with_mut(|body| {
+        // SAFETY: loom checks that we are alone, here and below.
+        let body = unsafe { &mut *body };
+        (body.region, body.waker.clone().expect("it is not done"))
+    });
+    let set = |region, end| {
+        cell.body.with_mut(|body| {
+            // SAFETY: as above.
+            let body = unsafe { &mut *body };
+            body.region = region;
+            body.end = end;
+        });
+    };
+    match region {
+        None if cell.end().is_some() => false,
+        None => {
+            cell.made.store(true, Ordering::Release);
+            set(
+                cell.record.enter(&Ref::new(cell), None, waker, here()),
+                None,
+            );
+            false
+        }
+        Some(key) => match cell.record.poll(key, None, &waker) {
+            Polled::Poll => false,
+            Polled::Deliver(why) => {
+                set(None, Some(End::Caught));
+                // SAFETY: as above.
+                cell.body
+                    .with_mut(|body| unsafe { (*body).caught = Some(why.by.line()) });
+                !cell.goes_on
+            }
+        },
+    }
+}
+
+fn finish(cell: &Arc<Cell>, end: End) {
+    let (region, waker) = cell.body.with_mut(|body| {
+        // SAFETY: loom checks that we are alone.
+        let body = unsafe { &mut *body };
+        body.end = Some(end);
+        (body.region.take(), body.waker.take())
+    });
+    // The future is dropped before the last edge, and its region with it.
+    if let Some(key) = region {
+        cell.record.leave(key);
+    }
+    drop(waker);
+    match cell.state.complete(false) {
+        Complete::Finished => {}
+        Complete::Free => cell.memory.free(),
+        Complete::Unwanted | Complete::WakeJoiner => unreachable!("nobody joins"),
+    }
+}
+
+impl Task for Arc<Cell> {
+    fn run(&self) {
+        loop {
+            self.memory.touch();
+            let park = match self.state.start_run() {
+                Start::Drop => return finish(self, End::Dropped),
+                Start::Poll if poll(self) => return finish(self, End::Caught),
+                Start::Poll => self.state.park(),
+            };
+            match park {
+                Park::Idle => return,
+                Park::Requeue => {}
+                Park::Abandoned => unreachable!("nobody abandons"),
+            }
+        }
+    }
+
+    /// As `TaskRef::request`.
+    fn ask(&self) {
+        let task = Ref::new(self);
+        if !self.state.snapshot().is_done() {
+            self.made.store(true, Ordering::Release);
+            self.record.request(&task, Why::task(None, here()));
+        }
+    }
+
+    /// As `TaskList::close` does for a task that is listed.
+    fn close(&self) {
+        let task = Ref::new(self);
+        match self.state.request_close() {
+            Close::Push => self.run(),
+            Close::Noted | Close::Cleanup => {}
+            Close::Region => {
+                // Relaxed: whatever orders this load must be in the word.
+                assert!(self.made.load(Ordering::Relaxed), "a region and no record");
+                self.record.close(&task, close_site()).run();
+            }
+        }
+    }
+}
+
+impl Cell {
+    /// Only where no other thread is.
+    fn caught(&self) -> Option<u32> {
+        // SAFETY: loom checks that nobody writes.
+        self.body.with(|body| unsafe { (*body).caught })
+    }
+
+    /// Only where no other thread is.
+    fn end(&self) -> Option<End> {
+        // SAFETY: loom checks that nobody writes.
+        self.body.with(|body| unsafe { (*body).end })
+    }
+}
+
+fn spawn(cell: &Arc<Cell>, f: impl FnOnce(&Arc<Cell>) + 'static) -> thread::JoinHandle<()> {
+    let cell = cell.clone();
+    thread::spawn(move || f(&cell))
+}
+
+/// The end of a model: the handle is the last reference.
+fn assert_freed(cell: &Arc<Cell>) {
+    assert!(cell.state.snapshot().is_done(), "lost: {:?}", cell.state);
+    if cell.state.drop_join() == Wake::Free {
+        cell.memory.free();
+    }
+}
+
+/// A request races with the poll that enters the region, and with the polls after it: the task is
+/// dropped before it entered, or the region catches, once, and what follows is cleanup.
+///
+/// Fails when `enter_region` does not clear CANCEL (the task is dropped in its cleanup).
+#[test]
+fn models_request_against_enter_and_deliver() {
+    static RUNS: Count = Count::new(0);
+    for goes_on in [false, true] {
+        loom::model(move || {
+            RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let cell = cell(goes_on);
+            let runner = spawn(&cell, Task::run);
+            cell.ask();
+            runner.join().unwrap();
+            assert!(cell.end().is_some(), "lost: {:?}", cell.state);
+            if goes_on && cell.caught().is_some() {
+                if cell.state.wake_by_ref() == Wake::Push {
+                    cell.run();
+                }
+                assert_eq!(cell.end(), Some(End::Caught), "dropped in its cleanup");
+                assert!(cell.state.snapshot().is_cleaning());
+                // A second request, which nothing catches.
+                cell.ask();
+                assert_eq!(cell.end(), Some(End::Dropped));
+            }
+            assert_freed(&cell);
+        });
+    }
+    let runs = RUNS.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(runs > 30, "only {runs} interleavings");
+}
+
+/// The same with the end of the loop, which takes no lock unless the word says that there is a
+/// region.
+///
+/// Fails when `enter_region` sets REGION with Relaxed, or `request_close` reads it with Relaxed (a
+/// region is seen, and its record is not), and when `enter_region` does not look at CANCEL.
+#[test]
+fn models_close_against_enter_and_deliver() {
+    loom::model(|| {
+        let cell = cell(false);
+        let runner = spawn(&cell, Task::run);
+        cell.close();
+        runner.join().unwrap();
+        assert!(cell.end().is_some(), "lost: {:?}", cell.state);
+        assert_freed(&cell);
+    });
+}
+
+/// A region leaves on another thread (it was carried out of the task, and is polled in another one
+/// or dropped) while somebody asks: the request must reach the task itself in the end.
+///
+/// Fails when `leave_region` does not set CANCEL, and when `leave` clears REGION after it has
+/// released the lock.
+#[test]
+fn models_leave_on_another_thread_against_request() {
+    for close in [false, true] {
+        loom::model(move || {
+            let cell = asleep(false);
+            // Out of the future, before anybody else looks.
+            // SAFETY: loom checks that we are alone.
+            let key = cell.body.with_mut(|body| unsafe { (*body).region.take() });
+            // What is left of the future does nothing.
+            // SAFETY: as above.
+            cell.body
+                .with_mut(|body| unsafe { (*body).end = Some(End::Caught) });
+            let key = key.expect("it has entered");
+            let other = spawn(&cell, move |cell| cell.record.leave(key));
+            if close {
+                cell.close();
+            } else {
+                cell.ask();
+            }
+            other.join().unwrap();
+            assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+            assert_freed(&cell);
+        });
+    }
+}
+
+/// A region moves from one task to another: a request to the first drops the first, one to the
+/// second is caught, and neither reaches the other.
+///
+/// Fails as the model before.
+#[test]
+fn models_a_region_moves_between_tasks() {
+    loom::model(|| {
+        let (from, to) = (asleep(false), cell(false));
+        // SAFETY: loom checks that we are alone.
+        let key = from.body.with_mut(|body| unsafe {
+            (*body).end = Some(End::Caught);
+            (*body).region.take()
+        });
+        let key = key.expect("it has entered");
+        let record = from.clone();
+        let mover = spawn(&to, move |to| {
+            // As `attend`: it leaves where it was, and is polled where it is.
+            record.record.leave(key);
+            to.run();
+        });
+        from.ask();
+        mover.join().unwrap();
+        assert_eq!(from.end(), Some(End::Dropped), "lost: {:?}", from.state);
+        assert_eq!(to.end(), None, "told of what the other was asked");
+        to.ask();
+        assert_eq!(to.end(), Some(End::Caught));
+        assert_freed(&from);
+        assert_freed(&to);
+    });
+}
+
+/// A region that was carried out leaves while its task ends and somebody asks: the header is freed
+/// once, after the last use.
+///
+/// Fails when the record keeps no counted reference of its own to the task.
+#[test]
+fn models_leave_against_completion() {
+    loom::model(|| {
+        let cell = asleep(false);
+        // SAFETY: loom checks that we are alone.
+        let key = cell.body.with_mut(|body| unsafe { (*body).region.take() });
+        let key = key.expect("it has entered");
+        let leaver = spawn(&cell, move |cell| cell.record.leave(key));
+        // Dropped at the end of the loop: DOOMED, whatever the region does.
+        let (todo, _) = cell.state.doom();
+        if todo == Wake::Push {
+            cell.run();
+        }
+        let joiner = spawn(&cell, |cell| {
+            if cell.state.drop_join() == Wake::Free {
+                cell.memory.free();
+            }
+        });
+        leaver.join().unwrap();
+        joiner.join().unwrap();
+        assert!(cell.state.snapshot().is_done());
+    });
+}
+
+/// A task in cleanup takes its request back while the end of the loop asks: it stays in cleanup, or
+/// it is dropped. What is not allowed is that it goes on as if nobody had asked.
+///
+/// Fails when `withdraw` does not look at CLOSING, and when it reads that before its exchange.
+#[test]
+fn models_uncancel_against_close() {
+    loom::model(|| {
+        let cell = asleep(true);
+        cell.ask();
+        assert_eq!(cell.end(), Some(End::Caught), "in cleanup");
+        assert!(cell.state.snapshot().is_cleaning());
+        let closer = spawn(&cell, Task::close);
+        // The runner, in a poll of its own.
+        if cell.state.wake_by_ref() == Wake::Push && cell.state.start_run() == Start::Poll {
+            cell.record.uncancel(&cell.state);
+            if cell.state.park() == Park::Requeue {
+                cell.run();
+            }
+        }
+        closer.join().unwrap();
+        let seen = cell.state.snapshot();
+        assert!(seen.is_closing());
+        assert!(
+            seen.is_done() || seen.is_cleaning(),
+            "nobody waits for it and nobody drops it: {seen:?}"
+        );
+        if !seen.is_done() {
+            let (todo, had_time) = cell.state.doom();
+            assert!(todo == Wake::Push && had_time);
+            cell.run();
+        }
+        assert_freed(&cell);
+    });
+}
+
+/// The grace is over while the task enters a region, or polls one: it is dropped.
+///
+/// Fails when `enter_region` does not refuse a task that is DOOMED, when `doom` leaves REGION, and
+/// when it sets no QUEUED.
+#[test]
+fn models_doom_against_enter() {
+    for entered in [false, true] {
+        loom::model(move || {
+            let cell = if entered { asleep(false) } else { cell(false) };
+            let runner = spawn(&cell, move |cell| {
+                if !entered || cell.state.wake_by_ref() == Wake::Push {
+                    cell.run();
+                }
+            });
+            if cell.state.doom().0 == Wake::Push {
+                cell.run();
+            }
+            runner.join().unwrap();
+            assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+            assert_freed(&cell);
+        });
+    }
+}
+
+/// An explicit request and the end of the loop at once, for a region that sleeps. It catches one of
+/// them. If that was the explicit one, the task is in cleanup, and the end of the loop leaves it
+/// alone; if it was the other, the explicit one may drop the task.
+///
+/// Fails when the record is asked to close without asking the word again under its lock.
+#[test]
+fn models_request_against_close() {
+    loom::model(|| {
+        let cell = asleep(true);
+        let closer = spawn(&cell, Task::close);
+        cell.ask();
+        closer.join().unwrap();
+        let seen = cell.state.snapshot();
+        let caught = cell.caught();
+        assert!(caught.is_some(), "lost: {seen:?}");
+        if caught != Some(close_site().line()) {
+            assert_eq!(cell.end(), Some(End::Caught), "dropped in its cleanup");
+        }
+        assert!(seen.is_done() || seen.is_cleaning(), "lost: {seen:?}");
+        if !seen.is_done() {
+            assert_eq!(cell.state.doom().0, Wake::Push);
+            cell.run();
+        }
+        assert_freed(&cell);
+    });
+}

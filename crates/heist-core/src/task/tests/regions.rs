@@ -1,0 +1,423 @@
+//! The record of regions: each edge once, and the tree around it, with a word and no task.
+
+#![forbid(unsafe_code)]
+
+use crate::task::region::{Key, Owner, Polled, Record, Why};
+use crate::task::state::{Close, Park, Start, State, Wake};
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake as StdWake, Waker};
+
+/// Whom the record belongs to: a word, and how often it was pushed.
+#[derive(Clone)]
+struct Fake(Arc<(State, AtomicUsize)>);
+
+impl Fake {
+    fn due(&self, todo: Wake) -> Option<Fake> {
+        (todo == Wake::Push).then(|| self.clone())
+    }
+}
+
+impl Owner for Fake {
+    type Due = Fake;
+    fn state(&self) -> &State {
+        &self.0.0
+    }
+    fn request_cancel(&self) -> Option<Fake> {
+        self.due(self.state().request_cancel())
+    }
+    fn request_close(&self) -> (Close, Option<Fake>) {
+        let close = self.state().request_close();
+        (close, (close == Close::Push).then(|| self.clone()))
+    }
+    fn leave_region(&self, requested: bool) -> Option<Fake> {
+        self.due(self.state().leave_region(requested))
+    }
+    fn push(due: Fake) {
+        due.0.1.fetch_add(1, Ordering::Relaxed);
+    }
+    fn wake(waker: Waker) {
+        waker.wake();
+    }
+    fn drop_waker(waker: Waker) {
+        drop(waker);
+    }
+}
+
+/// Counts wakes.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl StdWake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A region or limit of a test, with its waker.
+struct Node {
+    key: Key,
+    waker: Waker,
+    wakes: Arc<Wakes>,
+}
+
+impl Node {
+    fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A task that runs, and its record.
+struct Task {
+    owner: Fake,
+    record: Record<Fake>,
+}
+
+fn here() -> &'static Location<'static> {
+    Location::caller()
+}
+
+impl Task {
+    fn new() -> Task {
+        let state = State::queued();
+        assert_eq!(state.start_run(), Start::Poll);
+        Task {
+            owner: Fake(Arc::new((state, AtomicUsize::new(0)))),
+            record: Record::new(),
+        }
+    }
+
+    fn state(&self) -> &State {
+        self.owner.state()
+    }
+
+    fn enter(&self, parent: Option<Key>) -> Node {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let key = self
+            .record
+            .enter(&self.owner, parent, waker.clone(), here())
+            .expect("the task is not doomed");
+        Node { key, waker, wakes }
+    }
+
+    fn limit(&self, parent: Option<Key>) -> Node {
+        let wakes = Arc::new(Wakes::default());
+        let key = self.record.enter_limit(&self.owner, parent);
+        let waker = Waker::from(wakes.clone());
+        Node { key, waker, wakes }
+    }
+
+    /// A poll: the reason of what was delivered, if anything was.
+    fn poll(&self, node: &Node, parent: Option<Key>) -> Option<String> {
+        match self.record.poll(node.key, parent, &node.waker) {
+            Polled::Poll => None,
+            Polled::Deliver(why) => Some(why.reason.as_deref().unwrap_or("time").into()),
+        }
+    }
+
+    fn request(&self, reason: &str) {
+        let why = Why::task(Some(reason.into()), here());
+        assert!(self.record.request(&self.owner, why));
+    }
+
+    fn expire(&self, node: &Node) -> bool {
+        self.record.expire(node.key, here(), node.waker.clone())
+    }
+
+    /// Whether the task is to be dropped at its next suspension point.
+    fn is_cancelled(&self) -> bool {
+        self.state().snapshot().is_cancelled()
+    }
+}
+
+#[test]
+fn r1_a_region_that_enters_is_told_of_what_waits() {
+    let task = Task::new();
+    task.request("early");
+    assert!(task.is_cancelled());
+    let region = task.enter(None);
+    assert!(!task.is_cancelled(), "the region has it");
+    assert_eq!(region.wakes(), 1, "another poll delivers it");
+    assert_eq!(task.poll(&region, None).as_deref(), Some("early"));
+
+    let task = Task::new();
+    let quiet = task.enter(None);
+    assert_eq!((task.poll(&quiet, None), quiet.wakes()), (None, 0));
+}
+
+#[test]
+fn r1_a_doomed_task_catches_nothing() {
+    let task = Task::new();
+    assert_eq!(task.state().doom(), (Wake::Noted, false));
+    let waker = Waker::noop().clone();
+    assert!(
+        task.record
+            .enter(&task.owner, None, waker, here())
+            .is_none()
+    );
+}
+
+#[test]
+fn r2_a_region_moves_to_where_it_is_polled() {
+    let task = Task::new();
+    let (one, two) = (task.limit(None), task.limit(None));
+    let region = task.enter(Some(one.key));
+    assert_eq!(task.poll(&region, Some(two.key)), None);
+    assert!(!task.expire(&one), "nobody is inside of it any more");
+    assert!(task.expire(&two));
+    assert_eq!(task.poll(&region, Some(two.key)).as_deref(), Some("time"));
+
+    // Below a source that has asked already.
+    let region = task.enter(None);
+    let three = task.limit(None);
+    let other = task.enter(Some(three.key));
+    assert!(task.expire(&three));
+    assert_eq!(task.poll(&region, Some(three.key)).as_deref(), Some("time"));
+    task.record.leave(other.key);
+}
+
+#[test]
+fn r2_the_waker_of_the_last_poll_is_woken() {
+    let task = Task::new();
+    let mut region = task.enter(None);
+    let old = region.wakes.clone();
+    region.wakes = Arc::default();
+    region.waker = region.wakes.clone().into();
+    assert_eq!(task.poll(&region, None), None);
+    task.request("now");
+    assert_eq!((old.0.load(Ordering::Relaxed), region.wakes()), (0, 1));
+    // Once is enough.
+    task.request("again");
+    assert_eq!(region.wakes(), 1);
+}
+
+#[test]
+fn r3_a_delivery_satisfies_all_sources_above() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let outer = task.enter(Some(limit.key));
+    let inner = task.enter(Some(outer.key));
+    task.request("from outside");
+    assert!(task.expire(&limit));
+    assert_eq!(
+        task.poll(&outer, Some(limit.key)),
+        None,
+        "it has one inside"
+    );
+    assert_eq!(
+        task.poll(&inner, Some(outer.key)).as_deref(),
+        Some("from outside")
+    );
+    assert!(task.state().snapshot().is_cleaning());
+    assert_eq!(task.poll(&outer, Some(limit.key)), None);
+    assert!(!task.record.is_spent(limit.key, Waker::noop()));
+    task.record.leave(outer.key);
+    assert!(!task.is_cancelled());
+}
+
+#[test]
+fn r3_a_delivery_of_a_limit_is_none_to_the_task() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    assert_eq!(task.poll(&region, Some(limit.key)).as_deref(), Some("time"));
+    assert!(!task.state().snapshot().is_cleaning());
+    assert_eq!(task.record.cancelling(task.state()), 0);
+}
+
+#[test]
+fn r4_a_region_leaves_its_request_to_the_one_around() {
+    let task = Task::new();
+    let outer = task.enter(None);
+    let (one, two) = (task.enter(Some(outer.key)), task.enter(Some(outer.key)));
+    task.request("now");
+    assert_eq!((outer.wakes(), one.wakes(), two.wakes()), (0, 1, 1));
+    task.record.leave(one.key);
+    assert_eq!(outer.wakes(), 0, "there is another inside");
+    task.record.leave(two.key);
+    assert_eq!(outer.wakes(), 1);
+    task.record.leave(outer.key);
+    assert!(task.is_cancelled());
+    assert_eq!(
+        task.record.why().and_then(|why| why.reason).as_deref(),
+        Some("now")
+    );
+}
+
+#[test]
+fn r4_after_a_delivery_nothing_is_left_to_anybody() {
+    let task = Task::new();
+    let (one, two) = (task.enter(None), task.enter(None));
+    task.request("now");
+    assert_eq!(task.poll(&one, None).as_deref(), Some("now"));
+    task.record.leave(two.key);
+    assert!(!task.is_cancelled());
+}
+
+#[test]
+fn r4_what_was_inside_goes_to_the_parent() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let outer = task.enter(Some(limit.key));
+    let carried_out = task.enter(Some(outer.key));
+    task.record.leave(outer.key);
+    assert!(task.expire(&limit), "it is inside of the limit still");
+    task.record.leave(carried_out.key);
+    assert_eq!(limit.wakes(), 1);
+    assert!(task.record.is_spent(limit.key, &limit.waker));
+}
+
+#[test]
+fn r4_the_last_node_gives_the_owner_back() {
+    let task = Task::new();
+    let count = || Arc::strong_count(&task.owner.0);
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert_eq!(count(), 2);
+    task.record.leave(region.key);
+    assert_eq!(count(), 2);
+    task.record.leave(limit.key);
+    assert_eq!(count(), 1);
+    // A second time, as after a delivery.
+    task.record.leave(limit.key);
+}
+
+#[test]
+fn r5_a_request_tells_or_cancels_and_counts() {
+    let task = Task::new();
+    assert_eq!(task.state().park(), Park::Idle);
+    task.request("first");
+    task.request("second");
+    assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "pushed once");
+    assert_eq!(task.record.cancelling(task.state()), 2);
+    assert_eq!(
+        task.record.why().and_then(|why| why.reason).as_deref(),
+        Some("first")
+    );
+}
+
+#[test]
+fn r6_the_end_of_the_loop_leaves_a_task_in_cleanup_alone() {
+    let task = Task::new();
+    let region = task.enter(None);
+    task.record.close(&task.owner, here()).run();
+    assert_eq!(region.wakes(), 1);
+    assert_eq!(task.poll(&region, None).as_deref(), Some("time"));
+    let next = task.enter(None);
+    task.record.close(&task.owner, here()).run();
+    assert_eq!((next.wakes(), task.is_cancelled()), (0, false));
+    assert_eq!(task.record.cancelling(task.state()), 1);
+    // An explicit request it does receive.
+    task.request("now");
+    assert_eq!(next.wakes(), 1);
+}
+
+#[test]
+fn r7_a_limit_asks_only_inside() {
+    let task = Task::new();
+    let outside = task.enter(None);
+    let limit = task.limit(Some(outside.key));
+    assert!(!task.expire(&limit));
+    let other = task.limit(Some(outside.key));
+    let inside = task.enter(Some(other.key));
+    assert!(task.expire(&other));
+    assert_eq!((outside.wakes(), inside.wakes()), (0, 1));
+    task.record.leave(inside.key);
+    assert_eq!(outside.wakes(), 0, "it is no request to this one");
+    assert!(task.record.is_spent(other.key, Waker::noop()));
+}
+
+#[test]
+fn r7_a_limit_that_leaves_asks_nobody_any_more() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    task.record.leave(limit.key);
+    assert_eq!(task.poll(&region, None), None);
+}
+
+#[test]
+fn r7_limits_that_gave_up_leave_what_others_asked() {
+    for task_too in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let inner = task.limit(Some(outer.key));
+        let region = task.enter(Some(inner.key));
+        assert!(task.expire(&inner));
+        assert!(task.expire(&outer));
+        if task_too {
+            task.request("from outside");
+        }
+        assert_eq!(task.poll(&region, Some(inner.key)).as_deref(), Some("time"));
+        assert!(!task.record.is_spent(outer.key, &outer.waker));
+        task.record.give_up(inner.key);
+        task.record.leave(inner.key);
+        assert_eq!(outer.wakes(), 1);
+        assert!(task.record.is_spent(outer.key, &outer.waker));
+        assert_eq!(task.is_cancelled(), task_too);
+    }
+}
+
+#[test]
+fn r7_a_limit_inside_a_cleanup_leaves_that_alone() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let region = task.enter(Some(outer.key));
+    assert!(task.expire(&outer));
+    assert!(task.poll(&region, Some(outer.key)).is_some());
+    // In cleanup: another limit, with a region, expires and gives up.
+    let inner = task.limit(Some(outer.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&inner));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    task.record.give_up(inner.key);
+    task.record.leave(inner.key);
+    assert!(!task.record.is_spent(outer.key, Waker::noop()));
+}
+
+#[test]
+fn r8_a_resumed_request_goes_to_what_is_around() {
+    let task = Task::new();
+    let outer = task.enter(None);
+    let limit = task.limit(Some(outer.key));
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    let Polled::Deliver(why) = task.record.poll(region.key, Some(limit.key), &region.waker) else {
+        panic!("it was told");
+    };
+    task.record.resume(&task.owner, Some(limit.key), &why);
+    assert!(task.record.is_spent(limit.key, Waker::noop()));
+    assert_eq!((outer.wakes(), task.is_cancelled()), (0, false));
+    // Carried out of the limit: it is the task's.
+    task.record.resume(&task.owner, None, &why);
+    assert_eq!(outer.wakes(), 1);
+    task.record.leave(limit.key);
+    assert_eq!(task.poll(&outer, None).as_deref(), Some("time"));
+    task.record.resume(&task.owner, None, &why);
+    assert!(task.is_cancelled());
+}
+
+#[test]
+fn r9_uncancel_takes_back_what_was_not_delivered() {
+    let task = Task::new();
+    task.request("one");
+    task.request("two");
+    assert_eq!(task.record.uncancel(task.state()), 1);
+    assert!(task.is_cancelled());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    assert!(!task.is_cancelled());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+
+    // What a limit asks stays.
+    let limit = task.limit(None);
+    let (inside, outside) = (task.enter(Some(limit.key)), task.enter(None));
+    task.request("three");
+    assert!(task.expire(&limit));
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    assert_eq!(task.poll(&outside, None), None);
+    assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
+}

@@ -1,0 +1,606 @@
+//! Promise 9 in timeouts: rows T and W of asyncio's table, named by their ids, and what that table
+//! does not have.
+#![forbid(unsafe_code)]
+
+use crate::support::{Drops, Gate, LIMIT, Signal, in_a_task, within};
+use heist::task::{cancelling, uncancel};
+use heist::time::{DeadlineState, Duration, Instant, sleep, timeout, timeout_at};
+use heist::{JoinHandle, catch_cancel, shield, yield_now};
+use std::future::{Future, pending, poll_fn, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::thread;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MS: Duration = Duration::from_millis(1);
+
+// ---- T: timeouts ----
+
+/// The deadline comes: the answer says so, and so does the handle, which knows the deadline exactly.
+#[test]
+fn t01_t02_a_timeout_expires_at_its_deadline() {
+    in_a_task(async {
+        let deadline = Instant::now() + 5 * MS;
+        let mut limited = timeout_at(deadline, pending::<()>());
+        let handle = limited.handle();
+        assert_eq!(
+            (handle.when(), handle.is_expired()),
+            (Some(deadline), false)
+        );
+        assert!(limited.await.is_err());
+        assert!(Instant::now() >= deadline);
+        assert_eq!((handle.when(), handle.is_expired()), (Some(deadline), true));
+    });
+}
+
+/// Two timeouts with one deadline, with nothing inside that catches and with something that lets the
+/// cancellation go on: the outer one answers.
+#[test]
+fn t03_nested_timeouts_with_one_deadline() {
+    in_a_task(async {
+        for catches in [false, true] {
+            let deadline = Instant::now() + 5 * MS;
+            let inside = async move {
+                if !catches {
+                    return pending::<()>().await;
+                }
+                match catch_cancel(pending::<()>()).await {
+                    Ok(()) => unreachable!("it is pending"),
+                    Err(cancelled) => match cancelled.resume().await {},
+                }
+            };
+            let mut inner = timeout_at(deadline, inside);
+            let inner_handle = inner.handle();
+            let mut outer = timeout_at(deadline, async move {
+                let _ = inner.await;
+                pending::<()>().await;
+            });
+            let outer_handle = outer.handle();
+            assert!(outer.await.is_err());
+            assert!(
+                inner_handle.is_expired() && outer_handle.is_expired(),
+                "{catches}"
+            );
+        }
+    });
+}
+
+/// What is inside has seen the cancellation before the timeout answers.
+#[test]
+fn t04_the_cancellation_is_seen_before_the_answer() {
+    in_a_task(async {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let limited = timeout(MS, async move {
+            let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            assert_eq!(cancelled.reason(), None);
+            assert_eq!(cancelled.by().file(), file!());
+            sleep(2 * MS).await;
+            count.fetch_add(1, Ordering::SeqCst);
+            match cancelled.resume().await {}
+        });
+        assert!(limited.await.is_err());
+        assert_eq!(seen.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// The future is ready in time: nothing expires, and the handle says that it is over.
+#[test]
+fn t05_t08_a_future_that_is_ready_in_time() {
+    in_a_task(async {
+        let mut limited = timeout(HOUR, catch_cancel(async { Err::<(), _>("its own error") }));
+        let handle = limited.handle();
+        assert_eq!(limited.await.unwrap().unwrap(), Err("its own error"));
+        assert_eq!(handle.state(), DeadlineState::Finished);
+        assert!(handle.when().unwrap() > Instant::now() && !handle.is_expired());
+    });
+}
+
+/// No limit is no limit.
+#[test]
+fn t06_a_timeout_can_be_switched_off() {
+    in_a_task(async {
+        let mut limited = timeout(MS, sleep(10 * MS));
+        limited.handle().reschedule(None).unwrap();
+        assert_eq!(limited.handle().when(), None);
+        assert_eq!(limited.await, Ok(()));
+        assert_eq!(timeout(Duration::MAX, ready(1)).await, Ok(1));
+    });
+}
+
+/// A limit of zero, or in the past, fires at the first suspension point, and a region inside is
+/// cancelled by it.
+#[test]
+fn t07_a_limit_of_zero() {
+    in_a_task(async {
+        assert!(timeout(Duration::ZERO, yield_now()).await.is_err());
+        let past = Instant::now() - HOUR;
+        assert!(timeout_at(past, sleep(Duration::ZERO)).await.is_ok());
+        let caught = timeout_at(past, catch_cancel(pending::<()>())).await;
+        assert!(caught.unwrap().is_err());
+    });
+}
+
+/// What the cleanup answers, be it an error of its own, is the answer of the timeout.
+#[test]
+fn t10_w07_the_answer_of_the_cleanup_wins() {
+    in_a_task(async {
+        let limited = timeout(MS, async {
+            let _ = catch_cancel(pending::<()>()).await;
+            sleep(MS).await;
+            Err::<(), _>("the cleanup failed")
+        });
+        assert_eq!(limited.await, Ok(Err("the cleanup failed")));
+    });
+}
+
+/// The task is cancelled while it is in a timeout: the region inside receives that request, and the
+/// timeout has not expired.
+#[test]
+fn t11_a_cancelled_task_is_not_out_of_time() {
+    in_a_task(async {
+        let began = Signal::new();
+        let held = began.clone();
+        let task = heist::spawn(async move {
+            let mut limited = timeout(HOUR, catch_cancel(held.hold::<()>()));
+            let handle = limited.handle();
+            let caught = limited.await.unwrap().unwrap_err();
+            (
+                caught.reason().map(String::from),
+                handle.is_expired(),
+                cancelling(),
+            )
+        });
+        began.wait().await;
+        let ended = task.cancel_with("from outside").await.unwrap();
+        assert_eq!(ended, (Some("from outside".into()), false, 1));
+    });
+}
+
+/// A timeout cancels what is inside it. The task around it, and regions around it, hear nothing.
+#[test]
+fn t12_the_task_around_a_timeout_is_not_cancelled() {
+    in_a_task(async {
+        let around = catch_cancel(async {
+            let limited = timeout(MS, async {
+                match catch_cancel(pending::<()>()).await {
+                    Ok(()) => unreachable!("it is pending"),
+                    Err(cancelled) => match cancelled.resume().await {},
+                }
+            });
+            assert!(limited.await.is_err());
+            sleep(MS).await;
+            assert_eq!(cancelling(), 0);
+            "unharmed"
+        });
+        assert_eq!(around.await.unwrap(), "unharmed");
+    });
+}
+
+/// Both an inner and an outer timeout are over when a poll that blocked comes back. The inner one
+/// answers, and the outer one still ends what follows.
+#[test]
+fn t13_nested_timeouts_that_expire_during_a_blocking_section() {
+    in_a_task(async {
+        for catches in [false, true] {
+            let passed = Arc::new(AtomicUsize::new(0));
+            let count = passed.clone();
+            let outer = timeout(2 * MS, async move {
+                let inner = timeout(MS, async move {
+                    let work = async {
+                        thread::sleep(5 * MS);
+                        pending::<()>().await;
+                    };
+                    if !catches {
+                        return work.await;
+                    }
+                    match catch_cancel(work).await {
+                        Ok(()) => unreachable!("it is pending"),
+                        Err(cancelled) => match cancelled.resume().await {},
+                    }
+                });
+                assert!(inner.await.is_err());
+                count.fetch_add(1, Ordering::SeqCst);
+                pending::<()>().await;
+            });
+            let limit = timeout(LIMIT / 2, outer);
+            assert!(limit.await.expect("the outer one is in time").is_err());
+            assert_eq!(passed.load(Ordering::SeqCst), 1, "{catches}");
+        }
+    });
+}
+
+/// A deadline is put off, and set to now, from another thread while the timeout is awaited; being
+/// cancelled still works.
+#[test]
+fn t14_reschedule() {
+    in_a_task(async {
+        let (began, gate) = (Signal::new(), Gate::new());
+        let mut limited = timeout(HOUR, catch_cancel(began.clone().hold::<()>()));
+        let (handle, open) = (limited.handle(), gate.clone());
+        let thread = thread::spawn(move || {
+            gate.wait();
+            handle.reschedule(Instant::now() + 2 * HOUR).unwrap();
+            handle.reschedule(None).unwrap();
+            handle.reschedule(Instant::now() + MS).unwrap();
+            handle
+        });
+        let task = heist::spawn(limited);
+        began.wait().await;
+        open.open();
+        assert!(task.await.unwrap().unwrap().is_err());
+        assert!(thread.join().unwrap().is_expired());
+
+        let mut limited = timeout(MS, catch_cancel(began.clone().hold::<()>()));
+        limited.handle().reschedule(None).unwrap();
+        let task = heist::spawn(limited);
+        began.wait().await;
+        let caught = task.cancel_with("late").await.unwrap().unwrap();
+        assert_eq!(caught.unwrap_err().reason(), Some("late"));
+    });
+}
+
+/// The state of a timeout can be printed.
+#[test]
+fn t15_the_state_can_be_printed() {
+    in_a_task(async {
+        let mut limited = timeout(HOUR, ready(()));
+        let handle = limited.handle();
+        assert!(format!("{handle:?}").contains("Active"), "{handle:?}");
+        assert!(format!("{limited:?}").contains("Running"), "{limited:?}");
+        assert_eq!(limited.await, Ok(()));
+        assert!(format!("{handle:?}").contains("Finished"), "{handle:?}");
+    });
+}
+
+/// In cleanup, timeouts work as ever, and a second request is delivered to a region entered since.
+#[test]
+fn t16_timeouts_and_a_second_request_in_cleanup() {
+    in_a_task(async {
+        let began = Signal::new();
+        let held = began.clone();
+        let task = heist::spawn(async move {
+            assert!(catch_cancel(held.clone().hold::<()>()).await.is_err());
+            assert!(timeout(MS, pending::<()>()).await.is_err());
+            let limited = timeout(MS, catch_cancel(pending::<()>())).await;
+            assert!(limited.unwrap().is_err());
+            let again = timeout(HOUR, catch_cancel(held.hold::<()>())).await;
+            let reason = again.unwrap().unwrap_err().reason().map(String::from);
+            (reason, cancelling())
+        });
+        began.wait().await;
+        task.abort_with("first");
+        began.wait().await;
+        let ended = task.cancel_with("second").await.unwrap();
+        assert_eq!(ended, (Some("second".into()), 2));
+    });
+}
+
+/// A deadline is not moved once it has come, nor when the future was ready.
+#[test]
+fn t18_reschedule_is_refused_when_it_is_too_late() {
+    in_a_task(async {
+        let mut limited = timeout(HOUR, ready(()));
+        let handle = limited.handle();
+        limited.await.unwrap();
+        assert_eq!(handle.reschedule(None), Err(DeadlineState::Finished));
+
+        let mut limited = timeout(MS, pending::<()>());
+        let handle = limited.handle();
+        assert!(limited.await.is_err());
+        assert_eq!(
+            handle.reschedule(Instant::now() + HOUR),
+            Err(DeadlineState::Expired)
+        );
+
+        let (hand, handed) = async_channel::bounded(1);
+        let mut limited = timeout(MS, async move {
+            let handle: heist::time::Deadline = handed.recv().await.unwrap();
+            assert!(catch_cancel(pending::<()>()).await.is_err());
+            handle.reschedule(None)
+        });
+        hand.send(limited.handle()).await.unwrap();
+        assert_eq!(limited.await, Ok(Err(DeadlineState::Expiring)));
+
+        let mut dropped = timeout(HOUR, ready(()));
+        let handle = dropped.handle();
+        drop(dropped);
+        assert_eq!(handle.state(), DeadlineState::Finished);
+    });
+}
+
+// ---- W: waiting with a limit for a task ----
+
+/// As asyncio's `wait_for` with a task: when the time is over, or the waiter is cancelled, the task is
+/// cancelled and waited for, and its answer counts.
+async fn wait_for<T>(limit: Duration, mut task: JoinHandle<T>) -> Option<T> {
+    let waiting = async {
+        match catch_cancel(&mut task).await {
+            Ok(ended) => ended.ok(),
+            Err(cancelled) => match task.cancel().await {
+                Ok(output) => Some(output),
+                Err(_) => match cancelled.resume().await {},
+            },
+        }
+    };
+    timeout(limit, waiting).await.ok().flatten()
+}
+
+/// The task takes its time to clean up, and is waited for.
+#[test]
+fn w01_w06_a_timeout_waits_for_the_cleanup_of_a_task() {
+    in_a_task(async {
+        for limit in [Duration::ZERO, MS] {
+            let began = Signal::new();
+            let held = began.clone();
+            let ended = Arc::new(AtomicUsize::new(0));
+            let count = ended.clone();
+            let task = heist::spawn(async move {
+                let cancelled = catch_cancel(held.hold::<()>()).await.unwrap_err();
+                sleep(5 * MS).await;
+                count.fetch_add(1, Ordering::SeqCst);
+                match cancelled.resume().await {}
+            });
+            began.wait().await;
+            let abort = task.abort_handle();
+            let none: Option<()> = wait_for(limit, task).await;
+            assert_eq!((none, ended.load(Ordering::SeqCst)), (None, 1));
+            assert!(abort.is_finished());
+        }
+    });
+}
+
+/// What is ready at once is answered, even with a limit of zero.
+#[test]
+fn w02_w05_a_result_in_the_last_moment_is_not_lost() {
+    in_a_task(async {
+        assert_eq!(
+            timeout(Duration::ZERO, catch_cancel(ready(1)))
+                .await
+                .unwrap()
+                .unwrap(),
+            1
+        );
+        let task = heist::spawn(async { 2 });
+        while !task.is_finished() {
+            yield_now().await;
+        }
+        assert_eq!(wait_for(Duration::ZERO, task).await, Some(2));
+        // Ready in the very poll in which the deadline is found passed.
+        let deadline = Instant::now() + MS;
+        let late = poll_fn(move |_| {
+            while Instant::now() <= deadline {
+                thread::yield_now();
+            }
+            Poll::Ready(3)
+        });
+        assert_eq!(
+            timeout_at(deadline, catch_cancel(late))
+                .await
+                .unwrap()
+                .unwrap(),
+            3
+        );
+    });
+}
+
+/// A task that is running when the time is over is cancelled, and is gone when the waiter goes on.
+#[test]
+fn w04_a_running_task_is_cancelled() {
+    in_a_task(async {
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let task = heist::spawn(async move {
+            let _guard = guard;
+            pending::<()>().await;
+        });
+        assert_eq!(wait_for(MS, task).await, None);
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+/// The waiter is cancelled, and with it the task: the guard asks when it is dropped.
+#[test]
+fn w08_cancelling_the_waiter_cancels_the_task() {
+    in_a_task(async {
+        let began = Signal::new();
+        let held = began.clone();
+        let inner = heist::spawn(pending::<()>());
+        let abort = inner.abort_handle();
+        let outer = heist::spawn(async move {
+            let inner = inner.cancel_on_drop();
+            assert!(!inner.get_ref().is_finished());
+            held.set();
+            inner.await
+        });
+        began.wait().await;
+        assert!(outer.cancel().await.unwrap_err().is_cancelled());
+        timeout(LIMIT / 2, async {
+            while !abort.is_finished() {
+                yield_now().await;
+            }
+        })
+        .await
+        .expect("the guard has asked");
+        // One that has ended, or was untied, is left alone.
+        let done = heist::spawn(async { 1 }).cancel_on_drop();
+        assert_eq!(done.await.unwrap(), 1);
+        let untied = heist::spawn(async { 2 }).cancel_on_drop().into_inner();
+        assert_eq!(untied.await.unwrap(), 2);
+    });
+}
+
+/// A task that swallows the cancellation and answers: the answer counts, however late.
+#[test]
+fn w09_a_value_in_spite_of_the_cancellation() {
+    in_a_task(async {
+        let swallows = |began: Signal| async move {
+            assert!(catch_cancel(began.hold::<()>()).await.is_err());
+            sleep(2 * MS).await;
+            42
+        };
+        let began = Signal::new();
+        let task = heist::spawn(swallows(began.clone()));
+        began.wait().await;
+        assert_eq!(wait_for(MS, task).await, Some(42));
+        assert_eq!(timeout(MS, swallows(began)).await, Ok(42));
+    });
+}
+
+/// The waiter is cancelled when what it waits for has just ended: the waiter is cancelled, and the
+/// result is still there.
+#[test]
+fn w10_cancelled_when_the_inner_task_ends() {
+    in_a_task(async {
+        let began = Signal::new();
+        let (held, go) = (began.clone(), Signal::new());
+        let goes = go.clone();
+        let outer = heist::spawn(async move {
+            let mut inner = heist::spawn(async move {
+                goes.wait().await;
+                7
+            });
+            let caught = catch_cancel(async {
+                held.set();
+                // Registers, and suspends.
+                (&mut inner).await
+            })
+            .await;
+            (caught.is_err(), inner.await.unwrap())
+        });
+        began.wait().await;
+        outer.abort();
+        go.set();
+        assert_eq!(outer.await.unwrap(), (true, 7));
+    });
+}
+
+/// A shield in a timeout: the waiter goes, the inner task comes to its end.
+#[test]
+fn w11_a_shield_in_a_timeout() {
+    in_a_task(async {
+        for limit in [Duration::ZERO, 2 * MS] {
+            let (go, gone) = (Signal::new(), Signal::new());
+            let (goes, ends) = (go.clone(), gone.clone());
+            let inner = heist::spawn(async move {
+                goes.wait().await;
+                ends.set();
+            });
+            assert!(timeout(limit, shield(inner)).await.is_err());
+            go.set();
+            gone.wait().await;
+        }
+    });
+}
+
+// ---- what a timeout waits for ----
+
+/// A region that is kept and not polled makes a timeout around it wait as well, unless that has a
+/// bound for cleanup.
+#[test]
+fn cleanup_within_bounds_what_a_timeout_waits_for() {
+    in_a_task(async {
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let limited = timeout(MS, async move {
+            let _guard = guard;
+            let mut region = Box::pin(catch_cancel(pending::<()>()));
+            assert!(futures::poll!(region.as_mut()).is_pending());
+            pending::<()>().await;
+        });
+        assert!(limited.cleanup_within(5 * MS).await.is_err());
+        assert_eq!(drops.count(), 1);
+
+        let begin = Instant::now();
+        let limited = timeout(MS, async {
+            let _ = catch_cancel(pending::<()>()).await;
+            pending::<()>().await;
+        });
+        assert!(limited.cleanup_within(5 * MS).await.is_err());
+        assert!(begin.elapsed() >= 6 * MS);
+        // In time: its answer counts.
+        let limited = timeout(MS, async {
+            let _ = catch_cancel(pending::<()>()).await;
+            7
+        });
+        assert_eq!(limited.cleanup_within(HOUR).await, Ok(7));
+    });
+}
+
+/// The regions inside a timeout are dropped at the very moment it asks them, by another branch of its
+/// future: there is nobody to wait for.
+#[test]
+fn a_timeout_whose_regions_are_dropped_is_over() {
+    in_a_task(async {
+        let limited = timeout(MS, async {
+            let mut region = Some(Box::pin(catch_cancel(pending::<()>())));
+            let mut first = true;
+            poll_fn(move |cx| {
+                if std::mem::take(&mut first) {
+                    let region = region.as_mut().expect("it is there");
+                    assert!(region.as_mut().poll(cx).is_pending());
+                } else {
+                    drop(region.take());
+                }
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        assert!(timeout(LIMIT / 2, limited).await.expect("it ends").is_err());
+    });
+}
+
+/// In the main future a timeout asks the regions inside it, as in a task, and waits; a cancellation
+/// that is let go on ends there, and nowhere else.
+#[test]
+fn a_timeout_in_the_main_future_waits_for_cleanup() {
+    within(|| {
+        let carried_out = heist::run(async {
+            let cleaned = std::cell::Cell::new(0);
+            let both = futures::future::join(
+                timeout(MS, async {
+                    let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                    sleep(MS).await;
+                    cleaned.set(cleaned.get() + 1);
+                    match cancelled.resume().await {}
+                }),
+                timeout(2 * MS, async {
+                    let _ = catch_cancel(pending::<()>()).await;
+                    sleep(MS).await;
+                    42
+                }),
+            );
+            let (resumed, answered) = both.await;
+            assert!(resumed.is_err());
+            assert_eq!((answered, cleaned.get()), (Ok(42), 1));
+            assert_eq!((cancelling(), uncancel()), (0, 0));
+            let stubborn = timeout(MS, async {
+                let _ = catch_cancel(pending::<()>()).await;
+                pending::<()>().await;
+            });
+            assert!(stubborn.cleanup_within(MS).await.is_err());
+            let region = Box::pin(catch_cancel(pending::<()>()));
+            let (region, caught) = timeout(MS, async {
+                let mut region = region;
+                assert!(futures::poll!(region.as_mut()).is_pending());
+                (region, catch_cancel(pending::<()>()).await.unwrap_err())
+            })
+            .await
+            .unwrap();
+            assert_eq!(caught.by().file(), file!());
+            // Of nobody's any more, and dropped when the loop has ended.
+            (region, caught)
+        });
+        drop(carried_out);
+    });
+    // Carried out of its timeout, the cancellation is that of the main future.
+    within(|| {
+        let ended = heist::try_run(async {
+            let caught = timeout(MS, catch_cancel(pending::<()>())).await;
+            match caught.unwrap().unwrap_err().resume().await {}
+        });
+        let ended: Result<(), _> = ended;
+        assert!(matches!(ended, Err(heist::RunError::Cancelled)));
+    });
+}
