@@ -20,6 +20,7 @@ mod fallible;
 mod handles;
 mod idle;
 mod input;
+mod inspect;
 mod late;
 mod lifetime;
 mod limits;

@@ -166,6 +166,12 @@ impl Pool {
         }
     }
 
+    /// How many threads it has, those being started included, and how many closures wait for one.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.threads, state.queue.len())
+    }
+
     /// The end of the loop: refuses closures, ends those that have not begun, and lets idle
     /// threads go. Returns how many had not begun. The list of tasks must be closed.
     pub(crate) fn close(&self, shared: &Shared) -> usize {

@@ -23,6 +23,7 @@
 //! | `blocking`   | the pool for closures that block                               |
 //! | `threads`    | starting and joining                                           |
 //! | `closing`    | the end of a loop, as numbered steps                           |
+//! | `inspect`    | what people see of a runtime from outside                      |
 //! | `context`    | what the current thread is doing for which runtime             |
 //! | `fork`       | a runtime in the child of a fork                               |
 //! | `budget`     | a bound on what one poll may do                                |
@@ -46,6 +47,8 @@ mod guests;
 #[cfg(not(heist_loom))]
 mod hooks;
 mod idle;
+#[cfg(not(heist_loom))]
+mod inspect;
 #[cfg(not(heist_loom))]
 mod main_loop;
 #[cfg(not(heist_loom))]
@@ -89,6 +92,7 @@ mod surface {
     pub use crate::context::Role;
     pub use crate::fork::forked;
     pub use crate::hooks::{Hooks, Report};
+    pub use crate::inspect::{Metrics, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
         Entered, Handle, NotEntered, NotLocal, Runtime, YieldNow, attend, block_in_place,

@@ -56,6 +56,7 @@ impl MainLoop {
             worker: None,
             site,
         };
+        *shared.present.lock() = Arc::downgrade(&main.local.pinned);
         let dedicated = shared.config.main_thread == MainThread::Dedicated;
         if !dedicated || shared.threads.ensure_worker(shared).is_err() {
             main.take_slot();

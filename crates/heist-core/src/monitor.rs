@@ -117,7 +117,7 @@ struct Watch {
 /// What was seen of a slot.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    polls: u32,
+    turn: u64,
     /// Since when the present poll has been seen, and whether it was reported.
     since: u64,
     reported: bool,
@@ -147,33 +147,33 @@ impl Watch {
 
     fn look_at(&mut self, shared: &Shared, index: usize, slot: &Slot) {
         let seen = &mut self.seen[index];
-        let polls = slot.polls();
+        let turn = slot.turns();
         match slot.in_poll() {
-            Some((polls, task)) if polls == seen.polls => {
-                rescue(shared, index, slot, (polls, task));
+            Some((turn, task)) if turn == seen.turn => {
+                rescue(shared, index, slot, (turn, task));
                 seen.stalled(shared, task);
             }
             Some(_) => {
                 slot.note(DRIVER_DUE);
                 *seen = Seen {
-                    polls,
+                    turn,
                     since: shared.seam.now(),
                     reported: false,
                 };
             }
-            None => seen.polls = polls,
+            None => seen.turn = turn,
         }
     }
 }
 
 /// A worker is blocked: others get what waits for it.
-fn rescue(shared: &Shared, index: usize, slot: &Slot, (polls, task): (u32, u64)) {
+fn rescue(shared: &Shared, index: usize, slot: &Slot, (turn, task): (u64, u64)) {
     shared.mark_blocked(slot);
     // Ordering: SeqCst, between the note and the second look; its counterpart is in `announce`,
     // between the end of the owner's poll and its last look at the notes before it parks. So if the
     // poll has ended meanwhile, either the owner heeds the note or we take it back.
     fence(Ordering::SeqCst);
-    if slot.in_poll().is_none_or(|(now, _)| now != polls) {
+    if slot.in_poll().is_none_or(|(now, _)| now != turn) {
         shared.unmark_blocked(slot);
         return;
     }

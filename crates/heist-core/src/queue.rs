@@ -105,6 +105,12 @@ impl Queue {
         !self.has_overflown() && self.stealer.is_empty()
     }
 
+    /// How many tasks are in the deque, and in the overflow: for people.
+    pub(crate) fn depths(&self) -> (usize, usize) {
+        let overflow = self.waiting.load(Ordering::Relaxed) + self.fresh.load(Ordering::Relaxed);
+        (self.stealer.len(), overflow)
+    }
+
     #[inline]
     fn has_overflown(&self) -> bool {
         // For the owner zero is certain, since only the owner makes the lists longer. For others it

@@ -5,6 +5,7 @@
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
 use crate::context::{self, Context, Current, Role};
+use crate::inspect::{self, Metrics};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
@@ -343,6 +344,11 @@ impl Handle {
 
     fn ensure_worker(&self) -> io::Result<()> {
         self.shared.threads.ensure_worker(&self.shared)
+    }
+
+    /// Numbers for people who watch the runtime.
+    pub fn metrics(&self) -> Metrics {
+        inspect::metrics(&self.shared)
     }
 
     /// Counts: tasks that are alive, for tests and reports.

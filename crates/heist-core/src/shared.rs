@@ -10,12 +10,14 @@ use crate::fork::Generation;
 use crate::guests::Guests;
 use crate::idle::Idle;
 use crate::monitor::Monitor;
+use crate::pinned::Pinned;
 use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
 use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_deque::{Injector, Steal};
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -43,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) threads: Threads,
     pub(crate) monitor: Monitor,
     pub(crate) closing: Closing,
+    /// The thread of the present run, or of the last one: for those who list its tasks. Not counted,
+    /// since it counts us.
+    pub(crate) present: Mutex<Weak<Pinned>>,
     /// Where the runtime was made.
     pub(crate) site: &'static Location<'static>,
     /// In which process.
@@ -94,6 +99,7 @@ impl Shared {
             threads: Threads::new(),
             monitor: Monitor::new(),
             closing: Closing::new(),
+            present: Mutex::default(),
             config,
             seam,
             site,

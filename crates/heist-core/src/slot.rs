@@ -9,8 +9,9 @@
 use crate::queue::Queue;
 use crate::task::{Place, Runnable, TaskList};
 use crossbeam_deque::Worker as Deque;
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The monitor has found the owner in the same poll at two looks.
 pub(crate) const BLOCKED: u8 = 1;
@@ -28,14 +29,50 @@ pub(crate) struct Slot {
     /// The tasks spawned by the owners of this slot.
     pub(crate) tasks: TaskList,
     home: Mutex<Option<Deque<Runnable>>>,
-    /// Counts the begins and ends of polls: odd while the owner is inside one. Written by the
-    /// owner.
-    polls: AtomicU32,
-    /// The task of the present poll, with a mark if it is pinned (`worker::PINNED`); the mark alone
-    /// is `main`. Written by the owner.
-    current: AtomicU64,
+    /// What the owner writes for others to read, in a cache line of its own: those who look for work
+    /// in the slot do not have it taken from them with every poll.
+    pub(crate) work: CachePadded<Work>,
     /// What others ask of the owner: `BLOCKED`, `DRIVER_DUE`.
     notes: AtomicU8,
+}
+
+/// What the owners of a slot have done so far, and do now.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Counts the begins and ends of polls: odd while the owner is inside one.
+    turns: Count,
+    /// The task of the present poll, with a mark if it is pinned (`worker::PINNED`); the mark alone
+    /// is `main`.
+    current: AtomicU64,
+    /// Tasks taken from the LIFO slot.
+    pub(crate) lifo_hits: Count,
+    /// Tasks taken from other slots.
+    pub(crate) stolen: Count,
+    /// Tasks taken from the injector.
+    pub(crate) injected: Count,
+    /// How often the owner went to sleep.
+    pub(crate) parks: Count,
+}
+
+/// A number that the owner of a slot counts and anybody reads.
+///
+/// Ordering: Relaxed throughout. It guards nothing, and one thread at a time writes it, so that a
+/// load and a store do; from owner to owner it is handed over by the lock of the slot's `home`.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// The owner alone calls it.
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.0
+            .store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Slot {
@@ -46,8 +83,7 @@ impl Slot {
             queue,
             tasks: TaskList::new(),
             home: Mutex::new(Some(deque)),
-            polls: AtomicU32::new(0),
-            current: AtomicU64::new(0),
+            work: CachePadded::default(),
             notes: AtomicU8::new(0),
         }
     }
@@ -69,33 +105,32 @@ impl Slot {
 
     /// The owner begins a poll of the task `id`.
     pub(crate) fn begin_poll(&self, id: u64) {
-        // Ordering: Relaxed, three times here and below: the monitor compares what it sees 2 ms
-        // apart, and nothing but its judgement depends on it.
-        self.current.store(id, Ordering::Relaxed);
-        self.polls.store(
-            self.polls.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        // Ordering: Relaxed, here and in `in_poll`: the monitor compares what it sees 2 ms apart, and
+        // nothing but its judgement depends on it.
+        self.work.current.store(id, Ordering::Relaxed);
+        self.work.turns.add(1);
     }
 
     /// The owner's poll has ended. Returns the notes left meanwhile, if any.
     pub(crate) fn end_poll(&self) -> u8 {
-        self.polls.store(
-            self.polls.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        self.work.turns.add(1);
         self.take_notes()
     }
 
-    /// The number of the poll the owner is in, and of which task; `None` if it is in none.
-    pub(crate) fn in_poll(&self) -> Option<(u32, u64)> {
-        let polls = self.polls.load(Ordering::Relaxed);
-        (polls % 2 == 1).then(|| (polls, self.current.load(Ordering::Relaxed)))
+    /// The number of the turn the owner is in, and of which task; `None` if it is in none.
+    pub(crate) fn in_poll(&self) -> Option<(u64, u64)> {
+        let turn = self.turns();
+        (turn % 2 == 1).then(|| (turn, self.work.current.load(Ordering::Relaxed)))
     }
 
-    /// Where the owner's count of polls stands.
-    pub(crate) fn polls(&self) -> u32 {
-        self.polls.load(Ordering::Relaxed)
+    /// Where the owner's count of begins and ends of polls stands.
+    pub(crate) fn turns(&self) -> u64 {
+        self.work.turns.get()
+    }
+
+    /// How many polls its owners have begun.
+    pub(crate) fn polls(&self) -> u64 {
+        self.turns().div_ceil(2)
     }
 
     /// Leaves a note; false if it was there.

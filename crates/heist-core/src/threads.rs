@@ -100,6 +100,12 @@ impl Threads {
         self.working.load(Ordering::Relaxed) > 0
     }
 
+    /// How many workers are there.
+    pub(crate) fn working(&self) -> usize {
+        // Ordering: Relaxed, for people.
+        self.working.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn worker_arrived(&self) {
         self.working.fetch_add(1, Ordering::Relaxed);
     }

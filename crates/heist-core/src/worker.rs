@@ -71,8 +71,9 @@ pub(crate) struct Worker {
     queue: Deque<Runnable>,
     /// Polls so far; decides whose turn it is.
     tick: Cell<u32>,
-    /// Tasks taken from the LIFO slot in a row.
-    streak: Cell<u32>,
+    /// What the slot's count of tasks from its LIFO slot was when the last one came from elsewhere:
+    /// the difference is how many came from there in a row.
+    streak_from: Cell<u64>,
     /// Counted as a searcher in the idle word.
     searching: Cell<bool>,
     /// Where in the queue tasks go that are woken now; `None` for the LIFO slot.
@@ -152,7 +153,7 @@ impl Worker {
             arrived: Cell::new(false),
             index,
             tick: Cell::new(0),
-            streak: Cell::new(0),
+            streak_from: Cell::new(shared.slots[index].work.lifo_hits.get()),
             searching: Cell::new(false),
             queueing: Cell::new(None),
             waiting_since: Cell::new(0),
@@ -243,16 +244,16 @@ impl Worker {
                 return Some(task);
             }
         }
-        let lifo = &self.slot().lifo;
-        if self.streak.get() < LIFO_STREAK {
+        let (lifo, hits) = (&self.slot().lifo, &self.slot().work.lifo_hits);
+        if hits.get().wrapping_sub(self.streak_from.get()) < u64::from(LIFO_STREAK) {
             if let Some(task) = lifo.take() {
-                self.streak.set(self.streak.get() + 1);
+                hits.add(1);
                 return Some(task);
             }
         } else if let Some(task) = lifo.take() {
             self.slot().queue.push(&self.queue, task, Order::Fair);
         }
-        self.streak.set(0);
+        self.streak_from.set(hits.get());
         self.pop()
     }
 
@@ -266,9 +267,12 @@ impl Worker {
         let first = self.shared.take_injected()?;
         let room = LOCAL_QUEUE.saturating_sub(self.queue.len());
         let more = std::iter::from_fn(|| self.shared.take_injected());
+        let mut taken = 1;
         for task in more.take(room.min(INJECTOR_BATCH - 1)) {
             self.queue.push(task);
+            taken += 1;
         }
+        self.slot().work.injected.add(taken);
         Some(first)
     }
 
@@ -277,12 +281,21 @@ impl Worker {
         let injector = &self.shared.injector;
         while !injector.is_empty() {
             match injector.steal_batch_with_limit_and_pop(&self.queue, LOCAL_QUEUE / 2) {
-                Steal::Success(task) => return Some(task),
+                Steal::Success(task) => {
+                    self.slot().work.injected.add(self.batch());
+                    return Some(task);
+                }
                 Steal::Empty => return None,
                 Steal::Retry => std::hint::spin_loop(),
             }
         }
         None
+    }
+
+    /// How many tasks were just taken from elsewhere: one in hand and what lies in the queue, which
+    /// was empty. Thieves may have been there since; the number is for people.
+    fn batch(&self) -> u64 {
+        1 + self.queue.len() as u64
     }
 
     /// 5 of the order.
@@ -320,12 +333,16 @@ impl Worker {
         };
         for victim in victims().map(|i| &slots[i]) {
             match victim.queue.steal_into(&self.queue) {
-                Steal::Success(task) => return Stolen::Task(task),
+                Steal::Success(task) => {
+                    self.slot().work.stolen.add(self.batch());
+                    return Stolen::Task(task);
+                }
                 Steal::Empty => {}
                 Steal::Retry => contended = true,
             }
             if victim.has_note(BLOCKED) {
                 if let Some(task) = victim.lifo.take() {
+                    self.slot().work.stolen.add(1);
                     return Stolen::Task(task);
                 }
             }
@@ -497,6 +514,7 @@ impl Worker {
         // A note since then: `announce` has fenced, as `rescue` does between its note and its second
         // look, so one of us notices.
         if !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE) {
+            self.slot().work.parks.add(1);
             self.queueing(Order::Fair, || self.shared.seam.park(self.index, deadline));
         }
         let (left, wake_monitor) = idle.leave(self.index as u32);

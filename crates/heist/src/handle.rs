@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::inspect::RuntimeMetrics;
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
 use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
@@ -258,6 +259,23 @@ impl Handle {
     /// ```
     pub fn is_closed(&self) -> bool {
         self.core.is_closed() || self.core.is_forked()
+    }
+
+    /// Numbers about the runtime and each of its workers, from any thread, at any time.
+    ///
+    /// It stops nobody: it reads counters, and takes the locks of a few queues for a moment.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     heist::spawn(async {}).await.unwrap();
+    ///     let metrics = heist::Handle::current().metrics();
+    ///     assert_eq!(metrics.live_tasks(), 0);
+    ///     assert!(metrics.workers_started() >= 1);
+    /// });
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> RuntimeMetrics {
+        RuntimeMetrics::from_core(self.core.metrics())
     }
 
     #[cfg_attr(

@@ -46,6 +46,7 @@
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
 //!   reference to it from anywhere.
+//! * [`inspect`]: what a runtime is doing, from outside.
 //!
 //! # Features
 //!
@@ -58,6 +59,7 @@ mod compat;
 mod context;
 mod fork;
 mod handle;
+pub mod inspect;
 mod interrupt;
 pub mod io;
 pub mod net;

@@ -1,0 +1,12 @@
+//! A look at a runtime from outside, while it runs: for dashboards, and for the day it hangs.
+//!
+//! [`Handle::metrics`](crate::Handle::metrics) gives numbers. It stops nobody, and what it reads is
+//! counted all the time.
+//!
+//! The types are here; a [`Handle`](crate::Handle) makes their values, from any thread.
+
+#![forbid(unsafe_code)]
+
+mod metrics;
+
+pub use metrics::{RuntimeMetrics, WorkerMetrics};
