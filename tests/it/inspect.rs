@@ -2,8 +2,18 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{Gate, OpenOnDrop, eventually, within};
-use heist::inspect::{RuntimeMetrics, WorkerMetrics};
+use futures::task::AtomicWaker;
+use heist::inspect::{RuntimeMetrics, TaskInfo, TaskKind, TaskState, WaitsOn, WorkerMetrics};
+use heist::net::{TcpListener, TcpStream};
+use heist::task::{self, Id};
+use heist::time::{Duration, Instant};
 use heist::{Handle, Runtime, yield_now};
+use std::future::{Future, pending, poll_fn};
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 fn sum(metrics: &RuntimeMetrics, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
     metrics.workers().iter().map(of).sum()
@@ -204,5 +214,231 @@ fn queues_and_the_blocking_pool_have_lengths() {
         runtime.close();
         let metrics = runtime.handle().metrics();
         assert_eq!((metrics.live_tasks(), metrics.workers_started()), (0, 0));
+    });
+}
+
+// ---- tasks ----
+
+/// Lets tasks run until the task rests.
+async fn rests(id: Id) {
+    while find(&Handle::current(), id).state() != TaskState::Idle {
+        yield_now().await;
+    }
+}
+
+fn find(handle: &Handle, id: Id) -> TaskInfo {
+    let found = handle.tasks().into_iter().find(|task| task.id() == id);
+    found.unwrap_or_else(|| panic!("no task {id}"))
+}
+
+/// Waits until the task says that it waits on exactly this.
+#[track_caller]
+fn assert_waits(handle: &Handle, id: Id, on: &[WaitsOn]) {
+    eventually(format!("task {id} waits on {on:?}"), || {
+        find(handle, id).waits_on() == on
+    });
+}
+
+/// One worker, so that the order is known: each state of a task once, with all that is said of it.
+#[test]
+fn tasks_are_listed_with_all_that_is_said_of_them() {
+    within(|| {
+        let builder = Runtime::builder().workers(1).spare_workers(0);
+        let mut runtime = builder.blocking_threads(1).build().unwrap();
+        runtime.run(async {
+            let handle = Handle::current();
+            assert!(handle.tasks().is_empty());
+            let line = line!() + 1;
+            let idle = task::Builder::new().name("idle").spawn(pending::<()>());
+            let observer = handle.clone();
+            let parent = heist::spawn(async move {
+                let child = heist::spawn(pending::<()>());
+                (find(&observer, task::id()).state(), child)
+            });
+            let local = heist::spawn_local(pending::<()>());
+            assert_eq!(find(&handle, idle.id()).state(), TaskState::Queued);
+            let parent_id = parent.id();
+            let (state, child) = parent.await.unwrap();
+            assert_eq!(state, TaskState::Running);
+
+            let gate = Gate::new();
+            let _opener = OpenOnDrop(gate.clone());
+            let running = heist::spawn_blocking(move || gate.wait());
+            let queued = heist::spawn_blocking(|| ());
+            eventually("the closure runs", || {
+                find(&handle, running.id()).state() == TaskState::BlockingRunning
+            });
+            for id in [idle.id(), child.id(), local.id()] {
+                rests(id).await;
+            }
+
+            let tasks = handle.tasks();
+            assert_eq!(tasks.len(), 5, "{tasks:#?}");
+            let of = |id| find(&handle, id);
+            let info = of(idle.id());
+            assert_eq!((info.name(), info.polls()), (Some("idle"), 1));
+            assert_eq!(
+                (info.kind(), info.state()),
+                (TaskKind::Send, TaskState::Idle)
+            );
+            let site = info.spawned_at();
+            assert_eq!((site.file(), site.line()), (file!(), line));
+            assert_eq!(info.parent(), None);
+            assert!(info.is_stranded() && info.waits_on().is_empty());
+            assert_eq!(of(child.id()).parent(), Some(parent_id));
+            assert_eq!(
+                (of(child.id()).name(), of(child.id()).state()),
+                (None, TaskState::Idle)
+            );
+            assert_eq!(of(local.id()).kind(), TaskKind::Local);
+            assert_eq!(of(running.id()).kind(), TaskKind::Blocking);
+            assert_eq!(of(queued.id()).state(), TaskState::BlockingQueued);
+            assert!(!of(queued.id()).is_stranded());
+            drop((running, queued));
+        });
+        let handle = runtime.handle();
+        eventually("what is left is idle", || {
+            handle
+                .tasks()
+                .iter()
+                .all(|task| task.state() == TaskState::Idle)
+        });
+        // Local tasks have ended with their run.
+        assert!(
+            handle
+                .tasks()
+                .iter()
+                .all(|task| task.kind() == TaskKind::Send)
+        );
+        runtime.close();
+        assert!(handle.tasks().is_empty());
+    });
+}
+
+/// Each of heist's own leaves says what it waits on, once somebody looks.
+#[test]
+fn tasks_say_what_they_wait_on() {
+    within(|| {
+        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        runtime.run(async {
+            let handle = Handle::current();
+            assert!(handle.tasks().is_empty());
+
+            let until = Instant::now() + Duration::from_secs(600);
+            let sleeper = heist::spawn(heist::sleep_until(until));
+            let sleep = WaitsOn::Sleep { until };
+            assert_waits(&handle, sleeper.id(), &[sleep]);
+            let id = sleeper.id();
+            let joiner = heist::spawn(sleeper);
+            assert_waits(&handle, joiner.id(), &[WaitsOn::Task { id }]);
+
+            let gate = Gate::new();
+            let _opener = OpenOnDrop(gate.clone());
+            let closure = heist::spawn_blocking(move || gate.wait());
+            let id = closure.id();
+            let waiter = heist::spawn_local(closure);
+            while find(&handle, waiter.id()).waits_on() != [WaitsOn::Blocking { id }] {
+                yield_now().await;
+            }
+
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let fd = listener.as_fd().as_raw_fd() as u64;
+            let acceptor = heist::spawn(async move {
+                let first = listener.accept().await.unwrap();
+                let second = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+                // Nobody reads or writes at this end.
+                pending::<()>().await;
+                drop((first, second));
+            });
+            assert_waits(&handle, acceptor.id(), &[WaitsOn::Accept { fd }]);
+            let reader = TcpStream::connect(address).await.unwrap();
+            eventually("the first connection was taken", || {
+                find(&handle, acceptor.id()).polls() >= 2
+            });
+            // By polling now, and no longer by the future.
+            assert_waits(&handle, acceptor.id(), &[WaitsOn::Accept { fd }]);
+            let writer = TcpStream::connect(address).await.unwrap();
+
+            let fd = reader.as_fd().as_raw_fd() as u64;
+            let reader = heist::spawn(async move {
+                drop(heist::timeout_at(until, reader.read(&mut [0; 1])).await);
+            });
+            let read = WaitsOn::Readable { fd };
+            assert_waits(&handle, reader.id(), &[read, sleep]);
+            let fd = writer.as_fd().as_raw_fd() as u64;
+            let writer = heist::spawn(async move {
+                let more = vec![0; 1 << 20];
+                while writer.write(&more).await.is_ok() {}
+            });
+            assert_waits(&handle, writer.id(), &[WaitsOn::Writable { fd }]);
+            for task in [
+                joiner.abort_handle(),
+                acceptor.abort_handle(),
+                reader.abort_handle(),
+                writer.abort_handle(),
+            ] {
+                task.abort();
+            }
+        });
+    });
+}
+
+/// While nobody has looked nothing is noted; a note of an older poll than the last is void.
+#[test]
+fn notes_are_of_the_last_poll_and_after_the_first_look() {
+    within(|| {
+        let builder = Runtime::builder().workers(1).spare_workers(0);
+        let mut runtime = builder.debug(false).build().unwrap();
+        runtime.run(async {
+            let handle = Handle::current();
+            let until = Instant::now() + Duration::from_secs(600);
+            let (polls, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicWaker::new()));
+            let task = heist::spawn({
+                let (polls, waker) = (polls.clone(), waker.clone());
+                async move {
+                    let mut sleep = pin!(heist::sleep_until(until));
+                    poll_fn(|cx| {
+                        waker.register(cx.waker());
+                        // Two polls wait on the timer, the third one does not.
+                        if polls.fetch_add(1, Ordering::Relaxed) < 2 {
+                            assert!(sleep.as_mut().poll(cx).is_pending());
+                        }
+                        Poll::<()>::Pending
+                    })
+                    .await;
+                }
+            });
+            while polls.load(Ordering::Relaxed) == 0 {
+                yield_now().await;
+            }
+            let seen = || {
+                let info = find(&handle, task.id());
+                (info.polls(), info.waits_on().to_vec())
+            };
+            assert_eq!(seen(), (1, vec![]), "nobody looked");
+            waker.wake();
+            rests(task.id()).await;
+            assert_eq!(seen(), (2, vec![WaitsOn::Sleep { until }]));
+            waker.wake();
+            rests(task.id()).await;
+            assert_eq!(seen(), (3, vec![]));
+        });
+    });
+}
+
+/// In debug mode notes are there from the beginning: the first look finds them.
+#[test]
+fn debug_mode_notes_from_the_beginning() {
+    within(|| {
+        let builder = Runtime::builder().workers(1).spare_workers(0);
+        let mut runtime = builder.debug(true).build().unwrap();
+        runtime.run(async {
+            let until = Instant::now() + Duration::from_secs(600);
+            let task = heist::spawn(heist::sleep_until(until));
+            rests(task.id()).await;
+            let info = find(&Handle::current(), task.id());
+            assert_eq!(info.waits_on(), [WaitsOn::Sleep { until }]);
+        });
     });
 }

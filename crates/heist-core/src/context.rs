@@ -9,9 +9,9 @@ use crate::config::BUDGET;
 use crate::pinned::{Local, Pinned};
 use crate::shared::Shared;
 use crate::task::state::State;
-use crate::task::{Header, Id, Keeper, Kind, Side, TaskRef};
+use crate::task::{Header, Id, Keeper, Kind, Side, TaskRef, Wait};
 use crate::worker::Worker;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -56,9 +56,19 @@ pub(crate) struct Context<'a> {
     pub(crate) current: Cell<Current>,
     /// What is left of the present poll's budget.
     pub(crate) budget: Cell<u32>,
-    /// The present poll asked for another turn.
-    pub(crate) yielded: Cell<bool>,
+    /// What the present poll has left to be done after it: `YIELDED`, `NOTED`. One field, so that
+    /// looking at it costs the same for both.
+    pub(crate) left: Cell<u8>,
+    /// What the present poll waits on; valid with `NOTED`.
+    pub(crate) waits: RefCell<Vec<Wait>>,
 }
+
+/// The present poll asked for another turn.
+pub(crate) const YIELDED: u8 = 1;
+/// The present poll has said what it waits on, and somebody looks.
+pub(crate) const NOTED: u8 = 2;
+/// How many things one poll may say it waits on. What a task waits on beyond that is not told.
+const MAX_WAITS: usize = 64;
 
 thread_local! {
     static CURRENT: Cell<*const Context<'static>> = const { Cell::new(std::ptr::null()) };
@@ -78,7 +88,8 @@ impl<'a> Context<'a> {
             site,
             current: Cell::new(Current::Nothing),
             budget: Cell::new(BUDGET),
-            yielded: Cell::new(false),
+            left: Cell::new(0),
+            waits: RefCell::new(Vec::new()),
         }
     }
 
@@ -125,11 +136,29 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Has the worker do something after the present poll: `YIELDED` or `NOTED`.
+    pub(crate) fn leave(&self, what: u8) {
+        self.left.set(self.left.get() | what);
+    }
+
+    /// Notes what the present poll waits on.
+    #[cold]
+    fn note(&self, wait: Wait) {
+        let mut waits = self.waits.borrow_mut();
+        if self.left.get() & NOTED == 0 {
+            waits.clear();
+            self.leave(NOTED);
+        }
+        if waits.len() < MAX_WAITS && !waits.contains(&wait) {
+            waits.push(wait);
+        }
+    }
+
     /// Runs `poll` with `current` as what runs here, with a full budget.
     pub(crate) fn polling<R>(&self, current: Current, poll: impl FnOnce() -> R) -> R {
         let outer = self.current.replace(current);
         self.budget.set(BUDGET);
-        self.yielded.set(false);
+        self.left.set(0);
         let result = poll();
         self.current.set(outer);
         result
@@ -253,4 +282,30 @@ impl Polling<'_> {
             None => usize::from(self.state().snapshot().is_closing()),
         }
     }
+}
+
+/// Says what the present poll is about to wait on, if anybody wants to know. To be called by a leaf
+/// future before it answers pending; costs one load otherwise.
+#[inline]
+pub fn waits_on(wait: impl FnOnce() -> Wait) {
+    with(|cx| {
+        if let Some(cx) = cx.filter(|cx| cx.shared.is_looked_at()) {
+            cx.note(wait());
+        }
+    });
+}
+
+/// The present poll, if it said that it waits to read from `fd`, does so in order to accept.
+#[inline]
+pub fn reads_to_accept(fd: impl FnOnce() -> u64) {
+    with(|cx| {
+        if let Some(cx) = cx.filter(|cx| cx.left.get() & NOTED != 0) {
+            let fd = fd();
+            for wait in cx.waits.borrow_mut().iter_mut() {
+                if *wait == Wait::Read(fd) {
+                    *wait = Wait::Accept(fd);
+                }
+            }
+        }
+    });
 }

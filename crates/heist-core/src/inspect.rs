@@ -8,6 +8,8 @@
 
 use crate::shared::Shared;
 use crate::slot::{BLOCKED, Slot};
+use crate::task::{Header, Id, Kind, Label, TaskList, Wait};
+use std::sync::atomic::{Ordering, fence};
 
 /// What a runtime has done and has to do.
 #[derive(Clone, Debug, Default)]
@@ -92,8 +94,93 @@ fn worker(slot: &Slot) -> WorkerMetrics {
 }
 
 fn live_tasks(shared: &Shared) -> usize {
+    let mut live = 0;
+    for_each_list(shared, |list| live += list.len());
+    live
+}
+
+/// Gives `look` every list of tasks of the runtime, the local ones of the present run among them.
+fn for_each_list(shared: &Shared, mut look: impl FnMut(&TaskList)) {
+    shared.lists().for_each(&mut look);
+    look(&shared.blocking.tasks);
+    // The lock is released before the list's is taken.
     let local = shared.present.lock().upgrade();
-    shared.lists().map(|list| list.len()).sum::<usize>()
-        + shared.blocking.tasks.len()
-        + local.map_or(0, |pinned| pinned.tasks.len())
+    if let Some(pinned) = local {
+        look(&pinned.tasks);
+    }
+}
+
+/// What was seen of a task.
+#[derive(Clone, Debug)]
+pub struct TaskSnapshot {
+    /// How it is called.
+    pub label: Label,
+    /// The task that spawned it.
+    pub parent: Option<Id>,
+    /// Who runs it.
+    pub kind: Kind,
+    /// What it was doing.
+    pub phase: TaskPhase,
+    /// How many polls have begun, modulo 2³².
+    pub polls: u32,
+    /// How many wakers there were: an upper bound of those who could still wake it.
+    pub wakers: u64,
+    /// What it waited on, if it said so; empty unless it was idle.
+    pub waits: Vec<Wait>,
+}
+
+/// What a task was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskPhase {
+    /// It could go on.
+    Queued,
+    /// It was inside its poll, or its destructor.
+    Running,
+    /// It waited to be woken.
+    Idle,
+}
+
+/// How many more tasks than there were a moment before find room without an allocation under the
+/// lock.
+const ROOM: usize = 16;
+
+/// All live tasks. Each list is looked at under its own lock, one after the other, so a task that
+/// ends or is spawned meanwhile may or may not be there; none is there twice.
+pub(crate) fn tasks(shared: &Shared) -> Vec<TaskSnapshot> {
+    if shared.is_forked() {
+        return Vec::new();
+    }
+    shared.look_at();
+    let mut tasks = Vec::new();
+    for_each_list(shared, |list| {
+        tasks.reserve(list.len() + ROOM);
+        list.look(|header, waits| tasks.push(task(header, waits)));
+    });
+    tasks
+}
+
+fn task(header: &Header, waits: &[Wait]) -> TaskSnapshot {
+    // Ordering: Acquire fence, so that the state is read after the number of polls: two looks that
+    // find a task idle, and the same number, have found it idle all the time in between. Phase and
+    // wakers are of one load: an idle task without a waker has none it could get another from.
+    let polls = header.polls();
+    fence(Ordering::Acquire);
+    let state = header.state().snapshot();
+    let phase = if state.is_running() {
+        TaskPhase::Running
+    } else if state.is_queued() {
+        TaskPhase::Queued
+    } else {
+        TaskPhase::Idle
+    };
+    let idle = phase == TaskPhase::Idle;
+    TaskSnapshot {
+        label: header.label(),
+        parent: header.parent(),
+        kind: header.kind(),
+        phase,
+        polls,
+        wakers: state.wakers(),
+        waits: if idle { waits.to_vec() } else { Vec::new() },
+    }
 }

@@ -89,10 +89,10 @@ mod surface {
         BUDGET, Config, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, MainThread,
         SPREAD_AFTER,
     };
-    pub use crate::context::Role;
+    pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;
     pub use crate::hooks::{Hooks, Report};
-    pub use crate::inspect::{Metrics, WorkerMetrics};
+    pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
         Entered, Handle, NotEntered, NotLocal, Runtime, YieldNow, attend, block_in_place,
@@ -102,7 +102,8 @@ mod surface {
     pub use crate::seam::{NEVER, Seam};
     pub use crate::shared::Spawn;
     pub use crate::task::{
-        AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Label, Shield, Unseen, shield,
+        AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
+        Unseen, Wait, shield,
     };
 }
 #[cfg(not(heist_loom))]

@@ -4,8 +4,8 @@
 
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
-use crate::context::{self, Context, Current, Role};
-use crate::inspect::{self, Metrics};
+use crate::context::{self, Context, Current, Role, YIELDED};
+use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
@@ -351,6 +351,12 @@ impl Handle {
         inspect::metrics(&self.shared)
     }
 
+    /// All live tasks: Send ones, closures of the blocking pool, and local tasks of the present run.
+    /// From the first call on, tasks note down what they wait on.
+    pub fn tasks(&self) -> Vec<TaskSnapshot> {
+        inspect::tasks(&self.shared)
+    }
+
     /// Counts: tasks that are alive, for tests and reports.
     pub fn live_tasks(&self) -> usize {
         self.shared.lists().map(|list| list.len()).sum::<usize>() + self.shared.blocking.tasks.len()
@@ -519,7 +525,7 @@ impl Future for YieldNow {
         let told = context::with(|cx| match cx {
             Some(cx) => match cx.current.get() {
                 Current::Task(current) if is_of(task.waker(), current) => {
-                    cx.yielded.set(true);
+                    cx.leave(YIELDED);
                     true
                 }
                 _ => false,

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 /// See the module.
@@ -48,6 +48,9 @@ pub(crate) struct Shared {
     /// The thread of the present run, or of the last one: for those who list its tasks. Not counted,
     /// since it counts us.
     pub(crate) present: Mutex<Weak<Pinned>>,
+    /// Somebody has asked for the tasks, or the runtime is in debug mode: what tasks wait on is noted
+    /// down from then on.
+    looked_at: AtomicBool,
     /// Where the runtime was made.
     pub(crate) site: &'static Location<'static>,
     /// In which process.
@@ -100,6 +103,7 @@ impl Shared {
             monitor: Monitor::new(),
             closing: Closing::new(),
             present: Mutex::default(),
+            looked_at: AtomicBool::new(config.debug),
             config,
             seam,
             site,
@@ -116,6 +120,18 @@ impl Shared {
     /// Whether the caller of `run` takes part in running Send tasks.
     pub(crate) fn main_works(&self) -> bool {
         self.config.main_thread == MainThread::Worker
+    }
+
+    /// Whether it is to be noted down what tasks wait on.
+    #[inline]
+    pub(crate) fn is_looked_at(&self) -> bool {
+        // Ordering: Relaxed, here and in `look_at`: nothing depends on it but how soon notes begin.
+        self.looked_at.load(Ordering::Relaxed)
+    }
+
+    /// Somebody wants to know what tasks wait on.
+    pub(crate) fn look_at(&self) {
+        self.looked_at.store(true, Ordering::Relaxed);
     }
 
     /// At most half the workers search, and one at least.

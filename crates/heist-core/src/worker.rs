@@ -30,7 +30,7 @@ use crate::config::{
     DRIVER_INTERVAL, INJECTOR_BATCH, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP,
     SPREAD_AFTER, SPREAD_LOOKS,
 };
-use crate::context::{self, Context, Current, Role};
+use crate::context::{self, Context, Current, NOTED, Role, YIELDED};
 use crate::hooks::Report;
 use crate::idle::Left;
 use crate::queue::Order;
@@ -601,9 +601,13 @@ pub(crate) fn run_task(cx: &Context<'_>, slot: Option<&Slot>, task: Runnable) ->
     let Some(running) = pending else {
         return Ran::Done;
     };
-    let parked = if cx.yielded.get() {
+    let left = cx.left.get();
+    let parked = if left & YIELDED != 0 {
         running.yield_run().map(Some)
     } else {
+        if left & NOTED != 0 {
+            note(cx, &running);
+        }
         running.park()
     };
     match parked {
@@ -614,6 +618,12 @@ pub(crate) fn run_task(cx: &Context<'_>, slot: Option<&Slot>, task: Runnable) ->
             Ran::Done
         }
     }
+}
+
+/// Notes down what the task waits on, which its poll has just said.
+#[cold]
+fn note(cx: &Context<'_>, task: &Running) {
+    list_of(cx, task).note(task, &cx.waits.borrow());
 }
 
 /// Pinned tasks are marked for the monitor, which asks the thread of `run` to leave its slot for

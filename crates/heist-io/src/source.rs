@@ -433,6 +433,11 @@ impl<'a> ReadyFuture<'a> {
     pub fn source(&self) -> &'a Source {
         self.source
     }
+
+    /// What it waits for.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
 }
 
 impl ReadyFuture<'_> {

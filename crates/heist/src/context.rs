@@ -6,7 +6,9 @@ use heist_io::Driver;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use heist_core::{attend, current_slot, poll_proceed as poll_budget};
+pub(crate) use heist_core::{
+    Wait, attend, current_slot, poll_proceed as poll_budget, reads_to_accept, waits_on,
+};
 
 /// The driver of this thread's runtime, and the shard that a new source joins: the lowest one that
 /// somebody works on, so that sockets gather.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::inspect::RuntimeMetrics;
+use crate::inspect::{RuntimeMetrics, TaskInfo};
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
 use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
@@ -276,6 +276,33 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> RuntimeMetrics {
         RuntimeMetrics::from_core(self.core.metrics())
+    }
+
+    /// Lists the live tasks: those of [`spawn`], closures of [`spawn_blocking`] that have not ended,
+    /// and, while a `run` goes on, its local tasks. The main future is no task.
+    ///
+    /// The runtime goes on meanwhile: a task that is spawned or ends at this moment may be listed or
+    /// not. Each group of tasks is looked at under a lock that spawning needs, so with millions of
+    /// tasks a spawn may wait for some milliseconds.
+    ///
+    /// From the first call on, tasks note down what they wait on, at their next poll; see
+    /// [`TaskInfo::waits_on`].
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let sleeper = heist::task::Builder::new()
+    ///         .name("sleeper")
+    ///         .spawn(heist::sleep(std::time::Duration::from_secs(60)));
+    ///     for task in heist::Handle::current().tasks() {
+    ///         println!("{:?}, spawned at {}: {}", task.name(), task.spawned_at(), task.state());
+    ///     }
+    ///     sleeper.abort();
+    /// });
+    /// ```
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        let tasks = self.core.tasks();
+        tasks.into_iter().map(TaskInfo::from_core).collect()
     }
 
     #[cfg_attr(

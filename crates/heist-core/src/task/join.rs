@@ -3,9 +3,10 @@
 use super::error::{JoinError, Label};
 use super::id::Id;
 use super::keeper::Keeper;
-use super::raw::{Header, Runnable, free};
+use super::raw::{Header, Kind, Runnable, free};
 use super::region::Why;
 use super::state::{Close, JoinCell, Outcome, State, Wake};
+use super::wait::Wait;
 use super::waker;
 use crate::budget;
 use crate::context::{self, Current};
@@ -224,7 +225,13 @@ impl<T> Future for JoinHandle<T> {
             outcome = header.state.outcome();
         }
         let output = match outcome {
-            Outcome::Pending => return Poll::Pending,
+            Outcome::Pending => {
+                context::waits_on(|| match header.kind() {
+                    Kind::Blocking => Wait::Blocking(header.id()),
+                    Kind::Send | Kind::Local => Wait::Task(header.id()),
+                });
+                return Poll::Pending;
+            }
             Outcome::Done => {
                 *taken = true;
                 let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();

@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::raw::{Header, Runnable, Running};
 use super::region::Effects;
 use super::state::{Close, Wake};
+use super::wait::{Notes, Wait};
 use crate::sync::Mutex;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -72,6 +73,8 @@ struct Inner {
     len: usize,
     /// No task is linked any more.
     closed: bool,
+    /// What the tasks wait on, if somebody looks.
+    notes: Notes,
 }
 
 // SAFETY: the pointers are followed under the lock only, to headers that are `Sync` by the rules
@@ -84,6 +87,7 @@ impl TaskList {
             first: None,
             len: 0,
             closed: false,
+            notes: Notes::default(),
         }))
     }
 
@@ -124,6 +128,8 @@ impl TaskList {
             }
         }
         inner.len -= 1;
+        // SAFETY: `task` is a `Running`, which keeps it alive.
+        inner.notes.remove(unsafe { task.as_ref() }.id());
         if inner.closed && inner.len == 0 {
             LastOut::Yes
         } else {
@@ -203,8 +209,22 @@ impl TaskList {
         any
     }
 
+    /// Notes what a task waits on since its last poll, which its runner is about to end.
+    pub(crate) fn note(&self, task: &Running, waits: &[Wait]) {
+        let header = task.header();
+        let waits = waits.into();
+        let old = self.0.lock().notes.set(header.id(), header.polls(), waits);
+        drop(old);
+    }
+
     /// Looks at every task. `look` runs no user code.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&Header)) {
+        self.look(|header, _| look(header));
+    }
+
+    /// Looks at every task and at what it waits on, as far as that was noted. `look` runs no user
+    /// code.
+    pub(crate) fn look(&self, mut look: impl FnMut(&Header, &[Wait])) {
         let inner = self.0.lock();
         let mut next = inner.first;
         while let Some(task) = next {
@@ -212,7 +232,7 @@ impl TaskList {
             let header = unsafe { task.as_ref() };
             // SAFETY: links are touched under this lock only.
             next = unsafe { (*header.links.get()).next };
-            look(header);
+            look(header, inner.notes.get(header.id(), header.polls()));
         }
     }
 

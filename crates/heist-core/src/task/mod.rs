@@ -20,6 +20,7 @@
 //! * `vtable`, `owner`, the labels: written before the task is published, then only read. What
 //!   `owner` points to may be gone once the task is done; see `waker.rs`.
 //! * `links`: who holds the lock of the list the task was born into.
+//! * what a task waits on is in none of them but in its list, under the lock of that: `wait.rs`.
 //! * `polls`: written by the runner, read by anybody as a hint.
 //! * `join_waker`: by invariant 6 of the state word.
 //! * the stage: the runner before DONE, the join handle after (invariants 3 and 7).
@@ -35,6 +36,7 @@ mod list;
 mod raw;
 pub(crate) mod region;
 pub(crate) mod state;
+mod wait;
 mod waker;
 
 #[cfg(test)]
@@ -46,7 +48,8 @@ pub(crate) use join::TaskRef;
 pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, shield};
 pub(crate) use keeper::Keeper;
 pub(crate) use list::{LastOut, TaskList};
-pub use raw::Unseen;
-pub(crate) use raw::{Birth, Header, Kind, New, Place, Runnable, Running, Side, Started, create};
+pub(crate) use raw::{Birth, Header, New, Place, Runnable, Running, Side, Started, create};
+pub use raw::{Kind, Unseen};
 pub(crate) use region::{Key, Polled, Why};
+pub use wait::Wait;
 pub(crate) use waker::{is_of, wake_foreign};

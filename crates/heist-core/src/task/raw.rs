@@ -145,7 +145,7 @@ impl Birth {
 
 /// Who runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Any worker.
     Send,
     /// The thread it was spawned on.
@@ -306,6 +306,10 @@ impl Header {
     }
     pub(crate) fn birth(&self) -> Birth {
         self.birth
+    }
+    /// The task that spawned it.
+    pub(crate) fn parent(&self) -> Option<Id> {
+        self.parent
     }
     pub(crate) fn kind(&self) -> Kind {
         self.kind

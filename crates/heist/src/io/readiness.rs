@@ -24,7 +24,7 @@ use std::task::{Context, Poll, ready};
 use heist_io::{Direction, Ready, ReadyFuture, Source};
 
 use super::sys::{self, AsIo};
-use crate::context::{self, poll_budget};
+use crate::context::{self, Wait as Waits, poll_budget};
 
 /// The readiness of one registered descriptor, and the two ways to wait for it.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Readiness {
     ) -> Poll<io::Result<Ready>> {
         let polled = self.source.poll_ready(direction, cx);
         if polled.is_pending() {
-            follow(&self.source, io);
+            follow(&self.source, direction, io);
         }
         polled
     }
@@ -231,16 +231,20 @@ impl<I: AsIo> Future for Wait<'_, I> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         let polled = Pin::new(&mut self.ready).poll(cx);
         if polled.is_pending() {
-            follow(self.ready.source(), self.io);
+            follow(self.ready.source(), self.ready.direction(), self.io);
         }
         polled
     }
 }
 
-/// A wait for `source` was begun on this thread. Moves the registration of `io` to the shard of this
+/// A wait for `source` was begun on this thread. Says so to whoever looks, and moves the registration of `io` to the shard of this
 /// worker, if it has been waited for here often enough.
 #[inline]
-fn follow(source: &Source, io: &impl AsIo) {
+fn follow(source: &Source, direction: Direction, io: &impl AsIo) {
+    context::waits_on(|| match direction {
+        Direction::Read => Waits::Read(sys::number(io)),
+        Direction::Write => Waits::Write(sys::number(io)),
+    });
     let slot = context::current_slot();
     if source.awaited_from(slot) {
         if let Some(shard) = slot {

@@ -13,7 +13,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use parking_lot::Mutex;
 use socket2::{SockAddr, Socket};
 
 use super::pause::{Pace, Pause};
+use crate::context::reads_to_accept;
 use crate::io::Registered;
 use crate::io::sys::{self, AsIo};
 
@@ -60,7 +63,15 @@ pub(super) fn classify(e: &io::Error) -> Trouble {
 pub(super) async fn accept<T: AsIo>(listener: &Registered<T>) -> io::Result<(Socket, SockAddr)> {
     let mut pause = None;
     loop {
-        match listener.op(Direction::Read, sys::accept).await {
+        let mut connection = pin!(listener.op(Direction::Read, sys::accept));
+        let accepted = poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            if polled.is_pending() {
+                reads_to_accept(|| sys::number(listener.get_ref()));
+            }
+            polled
+        });
+        match accepted.await {
             Ok(connection) => return Ok(connection),
             Err(e) => match classify(&e) {
                 Trouble::Fatal => return Err(e),
@@ -100,7 +111,11 @@ pub(super) fn poll_accept<T: AsIo>(
             }
             ready!(over)?;
         }
-        match ready!(listener.poll_op(Direction::Read, cx, sys::accept)) {
+        let polled = listener.poll_op(Direction::Read, cx, sys::accept);
+        if polled.is_pending() {
+            reads_to_accept(|| sys::number(listener.get_ref()));
+        }
+        match ready!(polled) {
             Ok(connection) => return Poll::Ready(Ok(connection)),
             Err(e) => match classify(&e) {
                 Trouble::Fatal => return Poll::Ready(Err(e)),

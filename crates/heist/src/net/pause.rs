@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use heist_io::{Driver, Timer};
 
+use crate::context::{Wait, waits_on};
 use crate::time::Instant;
 
 /// How long the first pause is, and how long one may become by doubling.
@@ -50,7 +51,12 @@ impl Pause {
 
     /// Ready when the pause is over, with an error when its runtime is closed.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let over = ready!(self.timer.poll_at(self.until.as_nanos(), cx));
+        let until = self.until.as_nanos();
+        let polled = self.timer.poll_at(until, cx);
+        if polled.is_pending() {
+            waits_on(|| Wait::Timer(until));
+        }
+        let over = ready!(polled);
         Poll::Ready(over.map_err(|_| heist_io::closed_error()))
     }
 

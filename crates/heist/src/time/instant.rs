@@ -68,6 +68,10 @@ impl Instant {
         Instant { ns: NEVER }
     }
 
+    pub(crate) const fn from_nanos(ns: u64) -> Instant {
+        Instant { ns }
+    }
+
     pub(crate) const fn as_nanos(self) -> u64 {
         self.ns
     }

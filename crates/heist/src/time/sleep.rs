@@ -21,6 +21,7 @@ use std::time::Duration;
 use heist_io::{Closed, Timer};
 
 use super::Instant;
+use crate::context::{Wait, waits_on};
 
 /// Waits until `duration` has passed.
 ///
@@ -254,8 +255,10 @@ impl Sleep {
             self.timer = Some(bind());
         }
         let timer = self.timer.as_mut().expect("bound above");
-        let polled = timer.poll_at(self.deadline.as_nanos(), cx);
+        let deadline = self.deadline.as_nanos();
+        let polled = timer.poll_at(deadline, cx);
         if polled.is_pending() {
+            waits_on(|| Wait::Timer(deadline));
             // It keeps its shard for life, and may be armed long after that was chosen.
             crate::context::attend(timer.shard());
         }

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `AsIo` | `AsFd` | `AsSocket` |
 //! | `borrow` | `as_fd()` | `as_socket()` |
+//! | `number` | `as_raw_fd()` | `as_raw_socket()` |
 //! | `accept` | `accept4(SOCK_NONBLOCK \| SOCK_CLOEXEC)` where there is one | `accept`, then non-blocking |
 //! | `open_stream` | `SOCK_STREAM \| SOCK_NONBLOCK` where there is one | `SOCK_STREAM`, then non-blocking |
 //! | `is_connecting` | `EINPROGRESS` | `WSAEWOULDBLOCK` |
@@ -20,7 +21,7 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    AsIo, accept, borrow, impl_handles, is_connecting, lost_connection, open_stream,
+    AsIo, accept, borrow, impl_handles, is_connecting, lost_connection, number, open_stream,
     out_of_resources,
 };
 
@@ -28,6 +29,6 @@ pub(crate) use unix::{
 mod windows;
 #[cfg(windows)]
 pub(crate) use windows::{
-    AsIo, accept, borrow, impl_handles, is_connecting, lost_connection, open_stream,
+    AsIo, accept, borrow, impl_handles, is_connecting, lost_connection, number, open_stream,
     out_of_resources,
 };

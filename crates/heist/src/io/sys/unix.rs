@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -13,6 +13,12 @@ pub(crate) use std::os::fd::AsFd as AsIo;
 #[inline]
 pub(crate) fn borrow<T: AsIo + ?Sized>(io: &T) -> BorrowedFd<'_> {
     io.as_fd()
+}
+
+/// The number of the descriptor of `io`, for people.
+pub(crate) fn number<T: AsIo + ?Sized>(io: &T) -> u64 {
+    // No descriptor that is open has a negative number.
+    u64::from(io.as_fd().as_raw_fd().unsigned_abs())
 }
 
 /// A new stream socket, non-blocking and close-on-exec.

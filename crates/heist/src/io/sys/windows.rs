@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::windows::io::BorrowedSocket;
+use std::os::windows::io::{AsRawSocket, BorrowedSocket};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -18,6 +18,12 @@ const NO_BUFFERS: i32 = 10055;
 #[inline]
 pub(crate) fn borrow<T: AsIo + ?Sized>(io: &T) -> BorrowedSocket<'_> {
     io.as_socket()
+}
+
+/// The number of the socket of `io`, for people.
+pub(crate) fn number<T: AsIo + ?Sized>(io: &T) -> u64 {
+    // `RawSocket` is as wide as a pointer.
+    io.as_socket().as_raw_socket() as u64
 }
 
 /// A new stream socket, non-blocking and not inherited.
