@@ -8,11 +8,12 @@ use heist::net::{TcpListener, TcpStream};
 use heist::task::{self, Id};
 use heist::time::{Duration, Instant};
 use heist::{Handle, Runtime, yield_now};
+use std::collections::HashSet;
 use std::future::{Future, pending, poll_fn};
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 
 fn sum(metrics: &RuntimeMetrics, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
@@ -440,5 +441,228 @@ fn debug_mode_notes_from_the_beginning() {
             let info = find(&Handle::current(), task.id());
             assert_eq!(info.waits_on(), [WaitsOn::Sleep { until }]);
         });
+    });
+}
+
+// ---- dumps ----
+
+/// A tree of three levels: the text is indented by parent, siblings by age, and says it all.
+#[test]
+fn a_dump_is_a_tree() {
+    within(|| {
+        let builder = Runtime::builder().workers(1).spare_workers(0);
+        let mut runtime = builder.debug(true).build().unwrap();
+        runtime.run(async {
+            let named = |name| task::Builder::new().name(name);
+            let top = named("top").spawn(async move {
+                let left = named("left").spawn(async move {
+                    named("leaf").spawn(pending::<()>()).await.unwrap();
+                });
+                let right = named("right").spawn(pending::<()>());
+                left.await.unwrap();
+                right.await.unwrap();
+            });
+            let other = named("other").spawn(async {});
+            while Handle::current().tasks().len() != 4 || !other.is_finished() {
+                yield_now().await;
+            }
+            for _ in 0..4 {
+                yield_now().await;
+            }
+            let dump = Handle::current().dump();
+            let names: Vec<_> = dump
+                .tasks()
+                .iter()
+                .map(|task| task.name().unwrap())
+                .collect();
+            assert_eq!(names, ["top", "left", "leaf", "right"]);
+            let text = dump.to_string();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines[0], "4 tasks", "{text}");
+            let tasks = dump.tasks();
+            let site = tasks[0].spawned_at();
+            let expected = format!(
+                "  task {} 'top' spawned at {site}: idle, 1 poll, waits on task {}",
+                top.id(),
+                tasks[1].id()
+            );
+            assert_eq!(lines[1], expected, "{text}");
+            for (line, indent) in [(2, 4), (3, 6), (4, 4)] {
+                let found = lines[line].len() - lines[line].trim_start().len();
+                assert_eq!(found, indent, "{text}");
+            }
+            // `leaf` and `right` wait for nothing there is.
+            let stranded: Vec<_> = dump.stranded().map(|task| task.name().unwrap()).collect();
+            assert_eq!(stranded, ["leaf", "right"], "{text}");
+            assert_eq!(lines.len(), 5 + 2, "{text}");
+            assert!(
+                lines[5].ends_with(&format!("task {}", tasks[2].id())),
+                "{text}"
+            );
+            assert!(dump.cycles().is_empty());
+        });
+    });
+}
+
+/// Three tasks, each of which awaits the next one's handle, and one that awaits its own.
+#[test]
+fn tasks_that_wait_for_each_other_are_found() {
+    within(|| {
+        let mut runtime = Runtime::builder().workers(2).debug(true).build().unwrap();
+        runtime.run(async {
+            let handle = Handle::current();
+            let waits_for_what_it_is_sent = || {
+                let (send, receive) = async_channel::bounded::<heist::JoinHandle<()>>(1);
+                let task = heist::spawn(async move {
+                    receive.recv().await.unwrap().await.unwrap();
+                });
+                (send, task)
+            };
+            let (to_a, a) = waits_for_what_it_is_sent();
+            let (to_b, b) = waits_for_what_it_is_sent();
+            let (to_c, c) = waits_for_what_it_is_sent();
+            let (to_itself, own) = waits_for_what_it_is_sent();
+            let ids = [a.id(), b.id(), c.id(), own.id()];
+            let aborts = [a.abort_handle(), own.abort_handle()];
+            // A chain that leads to a task that ends is none.
+            to_a.send(b).await.unwrap();
+            to_b.send(c).await.unwrap();
+            assert_waits(&handle, ids[0], &[WaitsOn::Task { id: ids[1] }]);
+            assert_waits(&handle, ids[1], &[WaitsOn::Task { id: ids[2] }]);
+            assert!(handle.dump().cycles().is_empty());
+            to_c.send(a).await.unwrap();
+            to_itself.send(own).await.unwrap();
+            assert_waits(&handle, ids[2], &[WaitsOn::Task { id: ids[0] }]);
+            assert_waits(&handle, ids[3], &[WaitsOn::Task { id: ids[3] }]);
+            let dump = handle.dump();
+            let mut cycles = dump.cycles().to_vec();
+            cycles.sort();
+            let mut expected = vec![ids[..3].to_vec(), vec![ids[3]]];
+            let lowest = (0..3).min_by_key(|at| ids[*at]).unwrap();
+            expected[0].rotate_left(lowest);
+            expected.sort();
+            assert_eq!(cycles, expected);
+            let [text, json] = [dump.to_string(), dump.to_json()];
+            let own = format!("wait for each other: task {0} -> task {0}", ids[3]);
+            assert!(text.contains(&own), "{text}");
+            assert!(json.contains(&format!("[{}]", ids[3])), "{json}");
+            // Somebody has a waker of each: the one it waits for.
+            assert_eq!(dump.stranded().count(), 0, "{text}");
+            aborts.iter().for_each(heist::task::AbortHandle::abort);
+        });
+    });
+}
+
+/// Names are the user's, and everything may be in them.
+#[test]
+fn json_is_escaped_and_complete() {
+    within(|| {
+        let builder = Runtime::builder().workers(1).spare_workers(0);
+        let mut runtime = builder.debug(true).build().unwrap();
+        runtime.run(async {
+            let line = line!() + 1;
+            let task = task::Builder::new().name("a \"b\"\\\n\u{1}é").spawn(pending::<()>());
+            let column = Handle::current().tasks()[0].spawned_at().column();
+            rests(task.id()).await;
+            let json = Handle::current().dump().to_json();
+            let (id, file) = (task.id(), file!());
+            assert_eq!(
+                json,
+                format!(
+                    r#"{{"tasks":[{{"id":{id},"name":"a \"b\"\\\n\u0001é","kind":"send","state":"idle","file":"{file}","line":{line},"column":{column},"parent":null,"polls":1,"stranded":true,"waits_on":[]}}],"cycles":[],"stranded":[{id}]}}"#
+                )
+            );
+        });
+        runtime.run(async {
+            let sleeper = heist::spawn(heist::sleep_until(Instant::far_future()));
+            rests(sleeper.id()).await;
+            let json = Handle::current().dump().to_json();
+            assert!(
+                json.contains(r#""waits_on":[{"on":"sleep","remaining_ns":null}]"#),
+                "{json}"
+            );
+            drop(sleeper);
+        });
+    });
+}
+
+/// A chain in which each task spawns the next, a hundred thousand long: no recursion, and no text as
+/// wide as it is long.
+#[test]
+fn a_dump_of_a_long_chain() {
+    const LENGTH: usize = 100_000;
+    fn next(left: usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if left > 0 {
+                drop(heist::spawn(next(left - 1)));
+            }
+            pending().await
+        })
+    }
+    within(|| {
+        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        runtime.run(async {
+            drop(heist::spawn(next(LENGTH - 1)));
+            while Handle::current().metrics().live_tasks() < LENGTH {
+                yield_now().await;
+            }
+            let dump = Handle::current().dump();
+            assert_eq!(dump.tasks().len(), LENGTH);
+            let text = dump.to_string();
+            assert!(text.len() < LENGTH * 400, "{} bytes", text.len());
+            for pair in dump.tasks().windows(2) {
+                assert_eq!(pair[1].parent(), Some(pair[0].id()));
+            }
+        });
+    });
+}
+
+/// Tasks are spawned, run, move and end on all workers while somebody looks without a pause. What is
+/// seen is sound, and nobody is seen twice.
+#[test]
+fn looking_while_everything_moves() {
+    const ROUNDS: usize = 2_000;
+    within(|| {
+        let mut runtime = Runtime::builder().workers(4).build().unwrap();
+        let handle = runtime.handle();
+        let stop = Arc::new(AtomicBool::new(false));
+        let looker = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                let mut looks = 0_usize;
+                while !stop.load(Ordering::Relaxed) || looks < 10 {
+                    let dump = handle.dump();
+                    let ids: HashSet<Id> = dump.tasks().iter().map(TaskInfo::id).collect();
+                    assert_eq!(ids.len(), dump.tasks().len());
+                    assert!(dump.cycles().is_empty(), "{dump}");
+                    assert_eq!(dump.stranded().count(), 0, "{dump}");
+                    let sites = dump.tasks().iter().map(|task| task.spawned_at().file());
+                    assert!(sites.into_iter().all(|file| file == file!()));
+                    drop(handle.metrics());
+                    looks += 1;
+                }
+                looks
+            }
+        });
+        runtime.run(async {
+            let spinners: Vec<_> = (0..8)
+                .map(|_| {
+                    heist::spawn(async {
+                        for round in 0..ROUNDS {
+                            let child = heist::spawn(async { yield_now().await });
+                            child.await.unwrap();
+                            if round % 64 == 0 {
+                                heist::sleep(Duration::from_micros(50)).await;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for spinner in spinners {
+                spinner.await.unwrap();
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(looker.join().unwrap() >= 10);
     });
 }

@@ -34,4 +34,6 @@ mod documents {
     mod timers {}
     #[doc = include_str!("../../docs/guide/shutdown.md")]
     mod shutdown {}
+    #[doc = include_str!("../../docs/guide/inspect.md")]
+    mod inspect {}
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::inspect::{RuntimeMetrics, TaskInfo};
+use crate::inspect::{Dump, RuntimeMetrics, TaskInfo};
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
 use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
@@ -303,6 +303,38 @@ impl Handle {
     pub fn tasks(&self) -> Vec<TaskInfo> {
         let tasks = self.core.tasks();
         tasks.into_iter().map(TaskInfo::from_core).collect()
+    }
+
+    /// All tasks as a tree, and those among them that will not go on: for the day the program hangs.
+    ///
+    /// As [`Handle::tasks`], it can be called from any thread, such as one that waits for a signal, or
+    /// serves a page of its own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let mut runtime = heist::Runtime::builder().debug(true).build()?;
+    /// runtime.run(async {
+    ///     let server = heist::task::Builder::new().name("server").spawn(async {
+    ///         let client = heist::spawn(heist::sleep(Duration::from_secs(60)));
+    ///         client.await
+    ///     });
+    ///     heist::sleep(Duration::from_millis(10)).await;
+    ///
+    ///     let dump = heist::Handle::current().dump();
+    ///     // 2 tasks
+    ///     //   task 1024 'server' spawned at src/main.rs:5:72: idle, 1 poll, waits on task 2048
+    ///     //     task 2048 spawned at src/main.rs:6:22: idle, 1 poll, waits on a timer due in 60.0s
+    ///     println!("{dump}");
+    ///     assert!(dump.to_json().starts_with(r#"{"tasks":[{"id":"#));
+    ///     assert!(dump.cycles().is_empty());
+    ///     server.abort();
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dump(&self) -> Dump {
+        Dump::take(|| self.tasks())
     }
 
     #[cfg_attr(

@@ -255,8 +255,9 @@ impl TaskInfo {
 
     /// What it waits on; empty if it does not wait, or waits on nothing that heist knows.
     ///
-    /// It is known of polls after the first call of [`Handle::tasks`](crate::Handle::tasks), and of all
-    /// polls in [debug mode](crate::Builder::debug): noting it down costs a lock, so it is not done while
+    /// It is known of polls after the first call of [`Handle::tasks`](crate::Handle::tasks) or
+    /// [`Handle::dump`](crate::Handle::dump), and of all polls in
+    /// [debug mode](crate::Builder::debug): noting it down costs a lock, so it is not done while
     /// nobody looks.
     ///
     /// ```
@@ -289,6 +290,14 @@ impl TaskInfo {
     #[must_use]
     pub fn is_stranded(&self) -> bool {
         self.core.phase == TaskPhase::Idle && self.core.wakers == 0
+    }
+
+    /// The task whose end it waits for, of each [`WaitsOn::Task`].
+    pub(super) fn joins(&self) -> impl Iterator<Item = Id> {
+        self.waits_on.iter().filter_map(|wait| match wait {
+            WaitsOn::Task { id } => Some(*id),
+            _ => None,
+        })
     }
 }
 
