@@ -19,8 +19,7 @@
 //!
 //! Woken by a running task: to the LIFO slot, whose old task moves to the queue. Spawned by one: to
 //! the LIFO slot if it is empty, else to the queue. Woken by a task that ends: to the queue. Woken
-//! by the driver: to the queue, in the order of events. After a yield: to the end of the queue. What
-//! leaves the LIFO slot without being run is queued as a new task if it was never polled.
+//! by the driver: to the queue, in the order of events. After a yield: to the end of the queue.
 //!
 //! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
 //! queue has not been empty for [`SPREAD_AFTER`].
@@ -252,8 +251,7 @@ impl Worker {
                 return Some(task);
             }
         } else if let Some(task) = lifo.take() {
-            let order = order_of(&task);
-            self.slot().queue.push(&self.queue, task, order);
+            self.slot().queue.push(&self.queue, task, Order::Fair);
         }
         self.streak_from.set(hits.get());
         self.pop()
@@ -402,7 +400,10 @@ impl Worker {
             return self.push_back(task, order);
         }
         if let Some(displaced) = self.slot().lifo.put(task) {
-            let order = order_of(&displaced);
+            let order = match displaced.header().polls() {
+                0 => Order::Fresh,
+                _ => Order::Fair,
+            };
             self.push_back(displaced, order);
         }
     }
@@ -431,8 +432,7 @@ impl Worker {
             }
         }
         if let Some(task) = self.slot().lifo.take() {
-            let order = order_of(&task);
-            self.slot().queue.push(&self.queue, task, order);
+            self.slot().queue.push(&self.queue, task, Order::Fair);
         }
         // Inside another `block` the outer one counts.
         let _unblock = self.shared.mark_blocked(self.slot()).then(|| Unblock(self));
@@ -569,16 +569,6 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         (((x >> 32) * n as u64) >> 32) as usize
-    }
-}
-
-/// Where in the queue a task from the LIFO slot belongs. New ones among the polled ones would make a
-/// tree of spawns grow faster than the polled ones in it have their turns.
-#[inline]
-fn order_of(task: &Runnable) -> Order {
-    match task.header().polls() {
-        0 => Order::Fresh,
-        _ => Order::Fair,
     }
 }
 
