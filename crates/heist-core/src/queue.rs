@@ -14,7 +14,8 @@
 //! | owner | `push` fresh: to the deque while a quarter of it is left, else to fresh               |
 //! | owner | `pop`: from the deque; when that is empty, it is filled from the front of waiting, or, |
 //! |       | if nothing waits, from the *end* of fresh                                             |
-//! | owner | `mix`, now and then: from the front of both, as many as the deque has room for        |
+//! | owner | `mix`, now and then: from the front of both, and as many from the end of fresh as the |
+//! |       | deque has room for                                                                    |
 //! | thief | `steal_into`: a batch from the front of fresh, or of waiting, or half of the deque    |
 //!
 //! So polled tasks take turns fairly however many they are, while of new ones the newest go first:
@@ -189,7 +190,7 @@ impl Queue {
             }
             return;
         }
-        // One of the fresh, since a large tree would be walked in breadth otherwise.
+        // One of the oldest of fresh, since a large tree would be walked in breadth otherwise.
         let fresh = pop_front(&mut overflow.fresh);
         let room = (room - usize::from(fresh.is_some())).min(LOCAL_QUEUE - FRESH_LIMIT);
         if let Some(task) = fresh {
@@ -201,6 +202,14 @@ impl Queue {
             .drain(..count)
             .for_each(|task| own.push(task));
         give_back(&mut overflow.waiting);
+        // And the newest, as if the deque had run empty, which those who yield keep it from.
+        let from = overflow.fresh.len()
+            - overflow
+                .fresh
+                .len()
+                .min(FRESH_LIMIT.saturating_sub(own.len()));
+        overflow.fresh.drain(from..).for_each(|task| own.push(task));
+        give_back(&mut overflow.fresh);
     }
 
     /// Steals a part of what is there: one task is given back, the others go to `own`, which is the

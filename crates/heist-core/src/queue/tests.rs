@@ -166,9 +166,10 @@ fn of_new_tasks_the_newest_go_first() {
     assert_eq!(owner.drain(), wanted);
 }
 
-/// Polled tasks go before new ones that did not fit, and a new one is put among them every interval.
+/// Polled tasks keep their order, and new ones that did not fit are put among them: the oldest first,
+/// and others as soon as the deque has room.
 #[test]
-fn polled_tasks_go_before_new_ones_but_for_one_each_interval() {
+fn new_tasks_that_did_not_fit_are_put_among_polled_ones() {
     let mut owner = Owner::new();
     let polled = 4 * LOCAL_QUEUE;
     for _ in 0..polled {
@@ -179,14 +180,12 @@ fn polled_tasks_go_before_new_ones_but_for_one_each_interval() {
         assert_eq!(owner.add(Order::Fresh), number);
     }
     let seen: Vec<usize> = (0..polled).map(|_| owner.turn()).collect();
-    let new = seen.iter().filter(|number| **number >= first);
-    let order: Vec<usize> = new.copied().collect();
-    assert!(order.is_sorted(), "the oldest of them first: {order:?}");
-    let intervals = polled / INJECTOR_INTERVAL as usize;
-    assert!(
-        (intervals - 3..=intervals).contains(&order.len()),
-        "{order:?} of {intervals} intervals"
-    );
+    let (new, old): (Vec<usize>, Vec<usize>) = seen.iter().partition(|number| **number >= first);
+    assert!(old.is_sorted(), "{old:?}");
+    assert_eq!(new[0], first, "the oldest of them first: {new:?}");
+    assert_eq!(new.len(), 10, "{new:?}");
+    let oldest = seen.iter().position(|number| *number == first).unwrap();
+    assert!(oldest <= bound(0), "after {oldest} polls");
     owner.drain();
 }
 
