@@ -7,6 +7,7 @@
 
 mod debug;
 mod descriptors;
+mod idle;
 mod lifetime;
 mod threads;
 mod timers;
@@ -34,6 +35,7 @@ fn main() {
         descriptors::no_descriptors_left,
         descriptors::connections_come_and_go,
         timers::a_million_timers,
+        idle::costs_nothing,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,

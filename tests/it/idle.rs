@@ -7,7 +7,7 @@
 //! so often is found out all three times.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, Name, OpenOnDrop, within};
+use crate::support::{Gate, Name, OpenOnDrop, alone, within};
 use heist::net::{TcpListener, TcpStream, UdpSocket};
 use heist::{Runtime, sleep};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// The promise: after this long an idle runtime is quiet.
 const QUIET_AFTER: Duration = Duration::from_millis(200);
+
+/// The program with the scenarios that need a process of their own.
+const ALONE: &str = env!("CARGO_BIN_EXE_alone");
 
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -228,4 +231,12 @@ fn a_ticking_timer_wakes_only_whom_it_must() {
         );
         drop(runtime);
     });
+}
+
+/// Ten thousand sleeping tasks and a thousand open sockets in a process of their own: no thread of it
+/// runs for two seconds.
+#[test]
+fn a_process_with_a_thousand_open_sockets_does_nothing() {
+    let ended = alone(ALONE, &[], "costs_nothing", &[]);
+    assert!(ended.ok, "{}", ended.output);
 }

@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use crate::closing;
-use crate::config::{MONITOR_INTERVAL, MONITOR_LOOKS};
+use crate::config::{LOCAL_QUEUE, MONITOR_INTERVAL, MONITOR_LOOKS};
 use crate::context::{self, Context, Role};
 use crate::hooks::Report;
 use crate::seam::NEVER;
@@ -104,8 +104,12 @@ fn thread(shared: &Arc<Shared>) {
     });
 }
 
-/// How many tasks one look takes from a blocked worker. The owner may be back meanwhile.
+/// How many tasks in the injector looks at blocked workers bring it to. The owner may be back
+/// meanwhile, or may never have been blocked: the system may have taken its processor away. And a
+/// worker that is never out of work takes one task from the injector in an interval.
 const RESCUED: usize = 4096;
+/// How many tasks one look takes from a blocked worker's queue, however many the injector has.
+const RESCUED_AT_LEAST: usize = LOCAL_QUEUE;
 
 /// What the monitor remembers from one look to the next.
 #[derive(Debug)]
@@ -178,17 +182,21 @@ fn rescue(shared: &Shared, index: usize, slot: &Slot, (turn, task): (u64, u64)) 
         return;
     }
     let evicted = task & PINNED == 0 && shared.closing.evict_main_from(index);
-    // To the injector and not left to thieves: those who are never out of work look there only.
-    let left = std::iter::from_fn(|| slot.lifo.take().or_else(|| slot.queue.steal()));
-    let moved = left
-        .take(RESCUED)
-        .map(|task| shared.injector.push(task))
-        .count()
-        > 0;
+    // Where nobody else can ever run them, tasks keep their places.
+    let moved = shared.is_parallel() && to_injector(shared, slot) > 0;
     let woken = shared.seam.poll(index) > 0;
     if moved || woken || evicted || !shared.injector.is_empty() {
         shared.notify(MayStart::Yes);
     }
+}
+
+/// Moves what waits for a blocked worker to the injector. It is not left to thieves: those who are
+/// never out of work look there only.
+fn to_injector(shared: &Shared, slot: &Slot) -> usize {
+    let room = RESCUED.saturating_sub(shared.injector.len());
+    let queued = std::iter::from_fn(|| slot.queue.steal()).take(room.max(RESCUED_AT_LEAST));
+    let left = slot.lifo.take().into_iter().chain(queued);
+    left.map(|task| shared.injector.push(task)).count()
 }
 
 impl Seen {

@@ -19,7 +19,8 @@
 //!
 //! Woken by a running task: to the LIFO slot, whose old task moves to the queue. Spawned by one: to
 //! the LIFO slot if it is empty, else to the queue. Woken by a task that ends: to the queue. Woken
-//! by the driver: to the queue, in the order of events. After a yield: to the end of the queue.
+//! by the driver: to the queue, in the order of events. After a yield: to the end of the queue. What
+//! leaves the LIFO slot without being run is queued as a new task if it was never polled.
 //!
 //! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
 //! queue has not been empty for [`SPREAD_AFTER`].
@@ -251,7 +252,8 @@ impl Worker {
                 return Some(task);
             }
         } else if let Some(task) = lifo.take() {
-            self.slot().queue.push(&self.queue, task, Order::Fair);
+            let order = order_of(&task);
+            self.slot().queue.push(&self.queue, task, order);
         }
         self.streak_from.set(hits.get());
         self.pop()
@@ -400,10 +402,7 @@ impl Worker {
             return self.push_back(task, order);
         }
         if let Some(displaced) = self.slot().lifo.put(task) {
-            let order = match displaced.header().polls() {
-                0 => Order::Fresh,
-                _ => Order::Fair,
-            };
+            let order = order_of(&displaced);
             self.push_back(displaced, order);
         }
     }
@@ -432,7 +431,8 @@ impl Worker {
             }
         }
         if let Some(task) = self.slot().lifo.take() {
-            self.slot().queue.push(&self.queue, task, Order::Fair);
+            let order = order_of(&task);
+            self.slot().queue.push(&self.queue, task, order);
         }
         // Inside another `block` the outer one counts.
         let _unblock = self.shared.mark_blocked(self.slot()).then(|| Unblock(self));
@@ -569,6 +569,16 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         (((x >> 32) * n as u64) >> 32) as usize
+    }
+}
+
+/// Where in the queue a task from the LIFO slot belongs. New ones among the polled ones would make a
+/// tree of spawns grow faster than the polled ones in it have their turns.
+#[inline]
+fn order_of(task: &Runnable) -> Order {
+    match task.header().polls() {
+        0 => Order::Fresh,
+        _ => Order::Fair,
     }
 }
 
