@@ -1,7 +1,7 @@
 //! What the criterion benches share.
 //!
 //! Each bench file names the beginnings of its shapes. They are measured as `compare` does it, in alternating processes
-//! ([`rounds`]), with one and two workers, on every runtime that can play; the tables with medians and
+//! (`rounds`), with one and two workers, on every runtime that can play; the tables with medians and
 //! ratios come from there. Criterion then gets the same figures, one stretch of work being one of its samples, and keeps
 //! and compares them as it does: its "time" is the shape's own figure per operation. A shape whose batch takes so long
 //! that there are too few stretches for criterion, and one that is not about time, has the table alone.
