@@ -17,6 +17,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::task::Poll;
 use std::thread;
 
 /// Set in the environment of a child.
@@ -429,6 +430,45 @@ fn r27_who_was_cancelled_before_was_not_interrupted() {
             pending().await
         });
         assert!(matches!(answer, Err(RunError::Cancelled)), "{answer:?}");
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// `main` was cancelled, has caught that, and cleans up. Ctrl-C asks for nothing new then, and what
+/// `main` is woken for at the same moment must not be lost over it.
+#[test]
+fn a_press_takes_no_wake_up_from_a_main_that_cleans_up() {
+    starting_from(libc::SIG_DFL, |before| {
+        let mut runtime = Runtime::builder()
+            .workers(1)
+            .spare_workers(0)
+            .cancel_on_ctrl_c(true)
+            .build()
+            .unwrap();
+        let answer = runtime.try_run(async {
+            let caught = heist::catch_cancel(async {
+                AbortHandle::current().abort();
+                pending::<()>().await
+            });
+            caught.await.expect_err("it was cancelled");
+            let mut polls = 0;
+            std::future::poll_fn(|cx| {
+                polls += 1;
+                if polls > 1 {
+                    return Poll::Ready(());
+                }
+                press();
+                // The press has arrived before the next poll begins, so nothing wakes `main` later.
+                let slot = heist_core::current_slot().unwrap();
+                let woken = heist_core::with_seam(|seam| seam.poll(slot));
+                assert_eq!(woken, Some(1), "the press wakes `main`");
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            7
+        });
+        assert_eq!(answer.unwrap(), 7);
         assert_eq!(disposition(), before);
     });
 }

@@ -550,6 +550,71 @@ fn a_worker_that_was_copied_ends_in_the_child() {
     });
 }
 
+/// The error handler forks on the monitor's thread, and comes back in the child. That thread ends as
+/// well, and does not look for work of the parent's until somebody kills it.
+#[test]
+fn a_monitor_that_was_copied_ends_in_the_child() {
+    alone(|| {
+        let (pid, is_pid) = std::sync::mpsc::channel();
+        let gate = Gate::new();
+        let _open = OpenOnDrop(gate.clone());
+        let runtime = Runtime::builder()
+            .workers(1)
+            .spare_workers(0)
+            .debug(true)
+            .stall_threshold(Duration::ZERO)
+            .on_error(move |_| {
+                let child = bare_fork();
+                if child != 0 {
+                    let _ = pid.send(child);
+                }
+            })
+            .build()
+            .unwrap();
+        let stalls = runtime.handle().spawn({
+            let gate = gate.clone();
+            async move { gate.wait() }
+        });
+        let child = Child(is_pid.recv().unwrap());
+        gate.open();
+        runtime.handle().block_on(stalls).unwrap();
+        child.assert_well();
+    });
+}
+
+/// The hook of a new thread forks, and comes back in the child, before the thread has looked at the
+/// queues. It does not do so in the child.
+#[test]
+fn a_thread_that_was_copied_in_its_hook_ends_in_the_child() {
+    alone(|| {
+        let parent = std::process::id();
+        let (pid, is_pid) = std::sync::mpsc::channel();
+        let runtime = Runtime::builder()
+            .workers(1)
+            .spare_workers(0)
+            .on_thread_start(move || {
+                let child = bare_fork();
+                if child != 0 {
+                    pid.send(child).unwrap();
+                }
+            })
+            .build()
+            .unwrap();
+        let is_in_parent = move || {
+            if std::process::id() != parent {
+                leave_child(|| panic!("work of the parent was done in the child"));
+            }
+        };
+        let closure = runtime.handle().spawn_blocking(is_in_parent);
+        runtime.handle().block_on(closure).unwrap();
+        let task = runtime.handle().spawn(async move { is_in_parent() });
+        runtime.handle().block_on(task).unwrap();
+        for _ in 0..2 {
+            Child(is_pid.recv().unwrap()).assert_well();
+        }
+    });
+}
+
 // ---- what is global ----
 
 /// The parent listens to Ctrl-C, and its run is to be cancelled by it. The child has neither, until

@@ -236,15 +236,15 @@ fn thread(shared: &Arc<Shared>) {
     shared.config.hooks.thread_start();
     let cx = Context::new(shared, Role::Blocking, shared.site);
     context::enter(&cx, || {
-        while let Some(task) = shared.blocking.next(shared) {
-            let _ = worker::run_task(&cx, None, task);
-            if shared.is_forked() {
+        while !shared.is_forked() {
+            let Some(task) = shared.blocking.next(shared) else {
                 break;
-            }
+            };
+            let _ = worker::run_task(&cx, None, task);
         }
     });
     if shared.is_forked() {
-        // The closure has forked, and returned in the child. The runtime is leaked there.
+        // The hook or a closure has forked, and returned in the child. The runtime is leaked there.
         std::mem::forget(shared.clone());
         return;
     }

@@ -15,11 +15,11 @@
 //! of a worker that has no runtime any more. [`forked`] asks that loop for attention the way the end
 //! of a runtime does, so it costs the loop nothing: it finds the generation gone by, and ends.
 //!
-//! | the loop of            | in the child                                                       |
-//! |------------------------|--------------------------------------------------------------------|
-//! | `run`                  | drops `main` unless it was ready, and answers                      |
-//! | a worker, the pool     | ends its thread; with it the process, if it is the last            |
-//! | `block_on`             | answers when its future is pending                                 |
+//! | the loop of                     | in the child                                            |
+//! |---------------------------------|---------------------------------------------------------|
+//! | `run`                           | drops `main` unless it was ready, and answers           |
+//! | a worker, the pool, the monitor | ends its thread; with it the process, if it is the last |
+//! | `block_on`                      | answers when its future is pending                      |
 //!
 //! Nothing here can make `fork` safe for other code: what the standard library, the allocator and
 //! `parking_lot` keep is theirs. A child that ends by `exec` or `_exit` needs none of this.

@@ -125,7 +125,7 @@ pub struct TaskSnapshot {
     pub polls: u32,
     /// How many wakers there were: an upper bound of those who could still wake it.
     pub wakers: u64,
-    /// What it waited on, if it said so; empty unless it was idle.
+    /// What it waited on, if it said so; empty unless it was idle after the last of these polls.
     pub waits: Vec<Wait>,
 }
 
@@ -154,16 +154,15 @@ pub(crate) fn tasks(shared: &Shared) -> Vec<TaskSnapshot> {
     let mut tasks = Vec::new();
     for_each_list(shared, |list| {
         tasks.reserve(list.len() + ROOM);
-        list.look(|header, waits| tasks.push(task(header, waits)));
+        list.look(|header, polls, waits| tasks.push(task(header, polls, waits)));
     });
     tasks
 }
 
-fn task(header: &Header, waits: &[Wait]) -> TaskSnapshot {
+fn task(header: &Header, polls: u32, waits: &[Wait]) -> TaskSnapshot {
     // Ordering: Acquire fence, so that the state is read after the number of polls: two looks that
     // find a task idle, and the same number, have found it idle all the time in between. Phase and
     // wakers are of one load: an idle task without a waker has none it could get another from.
-    let polls = header.polls();
     fence(Ordering::Acquire);
     let state = header.state().snapshot();
     let phase = if state.is_running() {
@@ -173,7 +172,8 @@ fn task(header: &Header, waits: &[Wait]) -> TaskSnapshot {
     } else {
         TaskPhase::Idle
     };
-    let idle = phase == TaskPhase::Idle;
+    // Polled since `polls` was read, it rests for another reason than the one that was noted.
+    let idle = phase == TaskPhase::Idle && header.polls() == polls;
     TaskSnapshot {
         label: header.label(),
         parent: header.parent(),
@@ -182,5 +182,69 @@ fn task(header: &Header, waits: &[Wait]) -> TaskSnapshot {
         polls,
         wakers: state.wakers(),
         waits: if idle { waits.to_vec() } else { Vec::new() },
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+    use crate::task::{Birth, JoinError, LastOut, New, Runnable, Running, Started, Unseen, create};
+    use std::future::pending;
+    use std::panic::Location;
+    use std::ptr::NonNull;
+
+    fn started(task: Runnable) -> Running {
+        match task.start() {
+            Started::Poll(running) | Started::Drop(running) => running,
+        }
+    }
+
+    /// A task is looked at, and runs and rests once more between the look at its note and the look at
+    /// its state. What it waited on before is not what it waits on now; and it has not rested since the
+    /// poll that the snapshot tells of.
+    #[test]
+    fn a_task_that_runs_while_it_is_looked_at_does_not_wait_on_what_it_did_before() {
+        let list = TaskList::new();
+        let new = New {
+            id: Id::next(),
+            name: None,
+            site: Location::caller(),
+            parent: None,
+            birth: Birth::OUTSIDE,
+            kind: Kind::Send,
+            owner: NonNull::dangling(),
+        };
+        let fresh = create(new, pending::<()>(), Unseen::dropped());
+        let Ok((handle, runnable)) = fresh.publish(&list) else {
+            panic!("the list is open")
+        };
+        let mut running = started(runnable);
+        assert!(!running.poll());
+        list.note(&running, &[Wait::Timer(5)]);
+        let mut queued = running.yield_run().ok();
+        let mut snapshot = None;
+        list.look(|header, polls, waits| {
+            assert_eq!(waits, [Wait::Timer(5)]);
+            let mut running = started(queued.take().expect("one task"));
+            assert!(!running.poll());
+            assert!(matches!(running.park(), Ok(None)));
+            snapshot = Some(task(header, polls, waits));
+        });
+        let snapshot = snapshot.expect("one task");
+        assert_eq!((snapshot.phase, snapshot.polls), (TaskPhase::Idle, 1));
+        assert_eq!(snapshot.waits, []);
+
+        let mut end = None;
+        assert!(
+            list.close(Location::caller(), |task| end = Some(task))
+                .run()
+                .is_empty()
+        );
+        let mut running = started(end.expect("it was idle"));
+        let label = running.header().label();
+        running.cancel(JoinError::cancelled(&label, None));
+        assert_eq!(list.unlink(&running), LastOut::Yes);
+        assert!(running.complete(true).is_none());
+        drop(handle);
     }
 }

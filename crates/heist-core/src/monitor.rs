@@ -92,7 +92,11 @@ fn thread(shared: &Arc<Shared>) {
         let mut watch = Watch::new(shared.slots.len());
         while !shared.closing.is_over() {
             if shared.closing.is_requested() {
-                let _ = closing::close_as_asked(&cx);
+                if !closing::close_as_asked(&cx) {
+                    // The child of a fork: the runtime is the parent's, and is leaked.
+                    std::mem::forget(shared.clone());
+                    return;
+                }
             } else if watch.quiet_looks >= MONITOR_LOOKS && shared.idle.monitor_sleeps() {
                 watch.quiet_looks = 0;
                 std::thread::park();

@@ -110,6 +110,11 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
     // Where the monitor sees it: a hook that blocks is a worker that is blocked.
     worker.slot().begin_poll(0);
     shared.config.hooks.thread_start();
+    if shared.is_forked() {
+        // The hook has forked, and returned in the child.
+        std::mem::forget((worker, shared));
+        return;
+    }
     if worker.slot().end_poll() & BLOCKED != 0 {
         shared.blocked.fetch_sub(1, Ordering::Relaxed);
     }

@@ -23,12 +23,15 @@ mod sys {
     /// From now on children of this process are noticed. Called before there is a runtime.
     pub(crate) fn watch() {
         static WATCHED: AtomicBool = AtomicBool::new(false);
-        // Ordering: Relaxed, both. Nothing but uniqueness hangs on it: a fork in between is noticed
-        // by the process id.
-        if WATCHED.load(Ordering::Relaxed) || WATCHED.swap(true, Ordering::Relaxed) {
+        // Ordering: Acquire and Release, with each other: whoever leaves it to another thread to
+        // watch has that one's process id, by which a fork in between is noticed.
+        if WATCHED.load(Ordering::Acquire) {
             return;
         }
         notice();
+        if WATCHED.swap(true, Ordering::AcqRel) {
+            return;
+        }
         // SAFETY: `in_child` keeps the rules for what runs in the child of a process with several
         // threads: it touches atomics and this thread's own context. It is code of this program and
         // is not unloaded; a library that is takes its handlers along.

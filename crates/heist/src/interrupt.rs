@@ -113,7 +113,8 @@ enum Seat {
 }
 
 impl Ear<'_> {
-    /// True once: when the end of `main` was asked for because of a press.
+    /// True once: when a press was the first to ask for the end of `main`. That has woken `main`, so
+    /// this poll may be left out; after somebody else's request nothing has.
     fn hears(&mut self, cx: &mut Context<'_>) -> bool {
         if let Seat::Wanted = self.seat {
             // Where it cannot be had the run goes on without, as if it had not been asked for.
@@ -122,10 +123,11 @@ impl Ear<'_> {
         match std::mem::replace(&mut self.seat, Seat::None) {
             Seat::Taken(seat) if seat.poll_pressed(cx) => {
                 self.seat = Seat::Told(seat);
-                if heist_core::cancel_main() {
+                let is_first = heist_core::cancel_main();
+                if is_first {
                     self.run.asked.set(true);
                 }
-                true
+                is_first
             }
             seat => {
                 self.seat = seat;

@@ -219,12 +219,13 @@ impl TaskList {
 
     /// Looks at every task. `look` runs no user code.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&Header)) {
-        self.look(|header, _| look(header));
+        self.look(|header, _, _| look(header));
     }
 
-    /// Looks at every task and at what it waits on, as far as that was noted. `look` runs no user
-    /// code.
-    pub(crate) fn look(&self, mut look: impl FnMut(&Header, &[Wait])) {
+    /// Looks at every task, at the number of its last poll, and at what it waits on since that one, as
+    /// far as that was noted. A task may be polled again meanwhile, so the number is read once. `look`
+    /// runs no user code.
+    pub(crate) fn look(&self, mut look: impl FnMut(&Header, u32, &[Wait])) {
         let inner = self.0.lock();
         let mut next = inner.first;
         while let Some(task) = next {
@@ -232,7 +233,8 @@ impl TaskList {
             let header = unsafe { task.as_ref() };
             // SAFETY: links are touched under this lock only.
             next = unsafe { (*header.links.get()).next };
-            look(header, inner.notes.get(header.id(), header.polls()));
+            let polls = header.polls();
+            look(header, polls, inner.notes.get(header.id(), polls));
         }
     }
 
