@@ -15,6 +15,7 @@ use heist_tests::support;
 mod blocked;
 mod cancel;
 mod cleanup;
+mod context;
 mod fairness;
 mod fallible;
 mod handles;
