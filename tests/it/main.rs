@@ -31,6 +31,7 @@ mod nested;
 mod net;
 mod panics;
 mod regions;
+mod rows;
 mod stalls;
 mod threads;
 mod tidy;
