@@ -110,7 +110,7 @@ fn starting_from(handler: libc::sighandler_t, test: impl FnOnce(Disposition) + S
 // ---- the disposition ----
 
 #[test]
-fn the_previous_handler_comes_back_with_all_its_settings() {
+fn l23_the_previous_handler_comes_back_with_all_its_settings() {
     starting_from(somebody_elses(), |before| {
         let counted = COUNTED.load(Ordering::SeqCst);
         heist::run(async {
@@ -148,7 +148,7 @@ fn an_ignored_signal_is_heard_and_ignored_again_afterwards() {
 
 /// Somebody installs a handler while we listen. It stays when the last listener goes.
 #[test]
-fn a_handler_that_replaced_ours_is_left_alone() {
+fn l23_a_handler_that_replaced_ours_is_left_alone() {
     starting_from(libc::SIG_DFL, |_| {
         let theirs = heist::run(async {
             let listener = ctrl_c();

@@ -120,7 +120,7 @@ fn a_grace_of_zero_drops_everybody() {
 
 /// `close_within` bounds the whole end, whatever the graces are.
 #[test]
-fn close_within_bounds_the_end() {
+fn r31_close_within_bounds_the_end() {
     within(|| {
         let mut runtime = Runtime::builder().cancel_grace(HOUR).build().unwrap();
         let close = |runtime: &mut Runtime| runtime.close_within(100 * MS);
@@ -263,7 +263,7 @@ fn local_tasks_clean_up_on_their_thread() {
 /// The memory of what was asked, and of the tasks, is given back: wakers and regions that go round
 /// in circles would keep it.
 #[test]
-fn nothing_is_kept_after_the_end() {
+fn k24_nothing_is_kept_after_the_end() {
     struct Holds(#[expect(dead_code, reason = "is dropped")] Arc<()>);
     impl Future for Holds {
         type Output = ();

@@ -36,7 +36,7 @@ fn failures(reports: &Reports) -> Vec<String> {
 /// The handle is dropped before the task has begun, while it waits, and when it has ended. Each time
 /// there is one report, and one drop of the error.
 #[test]
-fn an_error_that_nobody_sees_is_reported_once() {
+fn l10_an_error_that_nobody_sees_is_reported_once() {
     within(|| {
         let (reports, drops) = (Reports::default(), Drops::default());
         let mut runtime = runtime(&reports);

@@ -174,7 +174,7 @@ fn a_handle_wakes_the_last_waker_it_was_polled_with() {
 
 /// A handle is awaited by a task of another runtime, by `block_on` and by another executor.
 #[test]
-fn a_handle_can_be_awaited_anywhere() {
+fn l08_l25_a_handle_can_be_awaited_anywhere() {
     within(|| {
         let first = Runtime::new().unwrap();
         let handle = first.handle();
@@ -198,7 +198,7 @@ fn a_handle_can_be_awaited_anywhere() {
 
 /// Ten threads spawn and wait at once, and drop their last reference to the runtime's tasks there.
 #[test]
-fn ten_threads_spawn_and_wait_at_once() {
+fn l24_l25_ten_threads_spawn_and_wait_at_once() {
     within(|| {
         let mut runtime = Runtime::builder().workers(2).build().unwrap();
         let tally = Tally::default();
@@ -228,7 +228,7 @@ fn ten_threads_spawn_and_wait_at_once() {
 
 /// Identities are unique, names are kept, and a task knows both of itself.
 #[test]
-fn tasks_know_their_identity_and_name() {
+fn l12_k21_k22_tasks_know_their_identity_and_name() {
     within(|| {
         let spawned = Arc::new(std::sync::Mutex::new(Vec::new()));
         let ids = spawned.clone();
@@ -276,7 +276,7 @@ fn tasks_know_their_identity_and_name() {
 
 /// An error says which task it is about and where that was spawned.
 #[test]
-fn an_error_names_its_task() {
+fn k21_an_error_names_its_task() {
     within(|| {
         heist::run(async {
             let line = line!() + 3;
@@ -367,5 +367,39 @@ fn waiting_races_with_the_end_of_the_task() {
             .block_on(handle.spawn(async { panic_any(0_u8) }))
             .unwrap_err();
         assert!(error.is_panic());
+    });
+}
+
+/// Local tasks are begun in the order in which they were spawned, and those that one poll wakes go on in
+/// the order of the wakes.
+#[test]
+fn l04_local_tasks_take_turns_in_order() {
+    within(|| {
+        let order = heist::run(async {
+            let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+            let (go, tasks): (Vec<_>, Vec<_>) = (0..5)
+                .map(|n| {
+                    let order = order.clone();
+                    let (go, gone) = futures::channel::oneshot::channel::<()>();
+                    let task = heist::spawn_local(async move {
+                        order.borrow_mut().push(n);
+                        gone.await.unwrap();
+                        order.borrow_mut().push(10 + n);
+                    });
+                    (go, task)
+                })
+                .unzip();
+            while order.borrow().len() < 5 {
+                heist::yield_now().await;
+            }
+            for go in go.into_iter().rev() {
+                go.send(()).unwrap();
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+            order.take()
+        });
+        assert_eq!(order, [0, 1, 2, 3, 4, 14, 13, 12, 11, 10]);
     });
 }

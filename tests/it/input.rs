@@ -253,7 +253,7 @@ fn calls_outside_a_runtime_panic_with_what_to_do() {
 
 /// `spawn_local` where a local task could not stay: in a Send task, in a closure, in `block_on`.
 #[test]
-fn spawn_local_panics_where_a_local_task_cannot_stay() {
+fn l06_spawn_local_panics_where_a_local_task_cannot_stay() {
     within(|| {
         heist::run(async {
             let inside = || panic_text(|| drop(heist::spawn_local(async {})));
@@ -302,7 +302,7 @@ fn sockets_outside_a_runtime_are_errors() {
 /// Deadlines past the range of the clock mean "never", deadlines in the past "now"; nothing
 /// overflows.
 #[test]
-fn deadlines_at_the_ends_of_the_clock() {
+fn l05_deadlines_at_the_ends_of_the_clock() {
     within(|| {
         heist::run(async {
             let begin = Instant::now();
@@ -347,10 +347,10 @@ fn deadlines_at_the_ends_of_the_clock() {
 
 /// A timer never fires early, in whatever order timers are made and dropped.
 #[test]
-fn timers_are_never_early() {
+fn l05_timers_are_never_early() {
     within(|| {
         heist::run(async {
-            let mut dice = crate::support::Dice::new("timers_are_never_early");
+            let mut dice = crate::support::Dice::new("l05_timers_are_never_early");
             let mut tasks = Vec::new();
             for n in 0..2000 {
                 let length = Duration::from_micros(dice.below(60_000) as u64);
@@ -376,7 +376,7 @@ fn timers_are_never_early() {
 
 /// Timers that are made and dropped again without a pause must not pile up in memory.
 #[test]
-fn a_million_timers_leave_no_memory_behind() {
+fn l07_k15_a_million_timers_leave_no_memory_behind() {
     let ended = alone(ALONE, &[], "a_million_timers", &[]);
     assert!(ended.ok, "{}", ended.output);
 }
@@ -538,7 +538,7 @@ fn foreign_wakers_and_futures_are_no_harm() {
 
 /// The environment switches debug mode on; the builder's word goes before it.
 #[test]
-fn debug_mode_follows_the_environment_unless_told_otherwise() {
+fn r04_r13_r14_l14_debug_mode_follows_the_environment_unless_told_otherwise() {
     for (variable, scenario) in [
         ("1", "stalls_are_reported"),
         ("yes", "stalls_are_reported"),

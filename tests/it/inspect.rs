@@ -242,7 +242,7 @@ fn assert_waits(handle: &Handle, id: Id, on: &[WaitsOn]) {
 
 /// One worker, so that the order is known: each state of a task once, with all that is said of it.
 #[test]
-fn tasks_are_listed_with_all_that_is_said_of_them() {
+fn l24_k19_k21_tasks_are_listed_with_all_that_is_said_of_them() {
     within(|| {
         let builder = Runtime::builder().workers(1).spare_workers(0);
         let mut runtime = builder.blocking_threads(1).build().unwrap();
@@ -448,7 +448,7 @@ fn debug_mode_notes_from_the_beginning() {
 
 /// A tree of three levels: the text is indented by parent, siblings by age, and says it all.
 #[test]
-fn a_dump_is_a_tree() {
+fn k19_k26_a_dump_is_a_tree() {
     within(|| {
         let builder = Runtime::builder().workers(1).spare_workers(0);
         let mut runtime = builder.debug(true).build().unwrap();
@@ -506,7 +506,7 @@ fn a_dump_is_a_tree() {
 
 /// Three tasks, each of which awaits the next one's handle, and one that awaits its own.
 #[test]
-fn tasks_that_wait_for_each_other_are_found() {
+fn k18_k26_tasks_that_wait_for_each_other_are_found() {
     within(|| {
         let mut runtime = Runtime::builder().workers(2).debug(true).build().unwrap();
         runtime.run(async {
@@ -620,7 +620,7 @@ fn a_dump_of_a_long_chain() {
 /// Tasks are spawned, run, move and end on all workers while somebody looks without a pause. What is
 /// seen is sound, and nobody is seen twice.
 #[test]
-fn looking_while_everything_moves() {
+fn l24_looking_while_everything_moves() {
     const ROUNDS: usize = 2_000;
     within(|| {
         let mut runtime = Runtime::builder().workers(4).build().unwrap();

@@ -111,7 +111,7 @@ fn closed_inside_the_main_future_of_another_runtime() {
 
 /// A task owns the runtime it runs on, and drops it. The runtime must end itself: nobody else can.
 #[test]
-fn dropped_inside_a_task_of_its_own() {
+fn r31_dropped_inside_a_task_of_its_own() {
     within(|| {
         let (name, reports, drops) = (Name::new(), Reports::default(), Drops::default());
         let runtime = with_sleepers(&name, &reports, &drops);
@@ -214,7 +214,7 @@ fn an_unused_runtime_can_be_dropped_anywhere() {
 /// A handle is used after its runtime has ended. Everything it offers must answer "closed", and what
 /// it was given must be dropped or given back.
 #[test]
-fn a_handle_of_a_closed_runtime_answers_closed() {
+fn r16_l01_l13_a_handle_of_a_closed_runtime_answers_closed() {
     within(|| {
         let (tally, drops) = (Tally::default(), Drops::default());
         let runtime = Runtime::new().unwrap();
@@ -346,7 +346,7 @@ fn assert_closed(what: &str, error: &io::Error) {
 /// Timers and sockets of a runtime are taken out of it, with somebody waiting for them. When it
 /// closes, the waiters must be woken, and every later use must answer "closed" at once.
 #[test]
-fn timers_and_sockets_outlive_their_runtime() {
+fn l18_timers_and_sockets_outlive_their_runtime() {
     within(|| {
         let (wakes, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);

@@ -21,7 +21,7 @@ const ALONE: &str = env!("CARGO_BIN_EXE_alone");
 /// The main future suspends, borrows from the caller's stack and is not `Send`. `run` must poll it
 /// on the calling thread and hand out what it gives.
 #[test]
-fn run_gives_the_output_of_a_main_that_borrows_and_is_not_send() {
+fn r01_run_gives_the_output_of_a_main_that_borrows_and_is_not_send() {
     let caller = thread::current().id();
     let seen = RefCell::new(Vec::new());
     let shared = Rc::new(Cell::new(1));
@@ -40,7 +40,7 @@ fn run_gives_the_output_of_a_main_that_borrows_and_is_not_send() {
 /// Anything that can become a future may be run: one that is ready at once, and one that is made by
 /// `IntoFuture`, which must happen exactly once.
 #[test]
-fn run_takes_whatever_can_become_a_future() {
+fn r18_r19_run_takes_whatever_can_become_a_future() {
     struct Recipe<'a>(&'a Cell<u32>);
     impl IntoFuture for Recipe<'_> {
         type Output = &'static str;
@@ -135,7 +135,7 @@ fn run_leaves_no_future_behind() {
 
 /// A leftover is still asleep when `main` returns. `run` must cancel it and not wait for the hour.
 #[test]
-fn a_task_that_sleeps_does_not_keep_the_loop_alive() {
+fn r06_a_task_that_sleeps_does_not_keep_the_loop_alive() {
     within(|| {
         let begin = Instant::now();
         let handle = heist::run(async {
@@ -197,7 +197,7 @@ fn a_main_without_tasks_starts_no_thread() {
 /// `main` panics while tasks are left. The panic must come out with its payload, after everything
 /// has ended, and must win over what goes wrong while it ends.
 #[test]
-fn a_panic_of_main_comes_out_after_everything_has_ended() {
+fn r02_r08_a_panic_of_main_comes_out_after_everything_has_ended() {
     struct Fails;
     impl Drop for Fails {
         fn drop(&mut self) {
@@ -269,7 +269,7 @@ fn a_running_blocking_closure_is_waited_for() {
 /// A closure outlasts its grace. The end must go on without it, name it, tell it once, and resolve
 /// its handle; the closure itself must be able to end later.
 #[test]
-fn a_blocking_closure_that_outlasts_its_grace_is_abandoned_by_name() {
+fn l03_a_blocking_closure_that_outlasts_its_grace_is_abandoned_by_name() {
     within(|| {
         let (name, reports, drops) = (Name::new(), Reports::default(), Drops::default());
         let (begun, go) = (Gate::new(), Gate::new());
@@ -520,7 +520,7 @@ fn a_runtime_that_is_run_again_keeps_send_tasks_and_ends_local_ones() {
 /// A runtime is closed twice and then used. The second close must change nothing, and a future
 /// given to a closed runtime must be dropped without a poll.
 #[test]
-fn a_closed_runtime_refuses_to_run() {
+fn r16_r20_r21_r22_l01_a_closed_runtime_refuses_to_run() {
     within(|| {
         let tally = Tally::default();
         let mut runtime = Runtime::new().unwrap();
@@ -546,7 +546,7 @@ fn a_closed_runtime_refuses_to_run() {
 /// Inside a runtime every thread knows it: workers, `main`, blocking closures, `block_on`. Outside,
 /// and after it, no thread does.
 #[test]
-fn the_current_runtime_is_known_on_all_of_its_threads_and_nowhere_else() {
+fn r09_the_current_runtime_is_known_on_all_of_its_threads_and_nowhere_else() {
     within(|| {
         assert!(Handle::try_current().is_none());
         heist::run(async {
@@ -569,7 +569,7 @@ fn the_current_runtime_is_known_on_all_of_its_threads_and_nowhere_else() {
 /// Two threads run loops at the same time, again and again, so that one starts while another ends.
 /// They must not see each other.
 #[test]
-fn runs_in_several_threads_do_not_disturb_each_other() {
+fn r31_runs_in_several_threads_do_not_disturb_each_other() {
     within(|| {
         let runs = |n: u64| {
             thread::spawn(move || {
@@ -603,7 +603,7 @@ fn runs_in_several_threads_do_not_disturb_each_other() {
 /// A destructor that runs at the end spawns a task. That future must be dropped too, on the spot,
 /// and the handle say that the runtime is closed.
 #[test]
-fn a_task_spawned_while_the_loop_ends_is_refused() {
+fn r31_l13_a_task_spawned_while_the_loop_ends_is_refused() {
     struct Spawns(Drops, async_channel::Sender<heist::JoinHandle<()>>);
     impl Drop for Spawns {
         fn drop(&mut self) {
@@ -645,7 +645,68 @@ fn a_main_that_only_computes_opens_no_descriptor() {
 /// A thousand runs with tasks, timers, sockets and blocking closures, ended in every way. Threads
 /// and descriptors must be the same afterwards as before.
 #[test]
-fn a_thousand_runs_leave_neither_threads_nor_descriptors() {
+fn r00_a_thousand_runs_leave_neither_threads_nor_descriptors() {
     let ended = alone(ALONE, &[], "a_thousand_runs", &[]);
     assert!(ended.ok, "{}", ended.output);
+}
+
+/// A builder's runtime is the one that runs: its handle reaches the same loop as what is inside `main`
+/// sees, before a run, in it and after it.
+#[test]
+fn r11_r15_the_builders_runtime_is_the_one_that_runs() {
+    within(|| {
+        let name = Name::new();
+        let mut runtime = name.builder().workers(2).build().unwrap();
+        let thread = || thread::current().name().map(str::to_owned);
+        let handle = runtime.handle();
+        let before = handle.spawn_blocking(thread);
+        let (inside, by_handle) = runtime.run(async {
+            let inside = Handle::current().spawn_blocking(thread).await.unwrap();
+            (inside, handle.spawn_blocking(thread).await.unwrap())
+        });
+        let before = runtime.run(before).unwrap();
+        let own = name
+            .builder()
+            .workers(1)
+            .build()
+            .unwrap()
+            .run(async move { heist::spawn_blocking(thread).await.unwrap() });
+        assert!(own.is_some());
+        assert_eq!([&before, &inside, &by_handle], [&own, &own, &own]);
+        runtime.close();
+        name.assert_gone();
+    });
+}
+
+/// The threads of a runtime are started once: further runs use the same ones.
+#[test]
+fn r29_threads_are_started_once_for_all_runs() {
+    within(|| {
+        let threads = ThreadCount::default();
+        let builder = Runtime::builder().workers(3).start_threads(true);
+        // The thread of `run` is no worker, so none has to stand in for it between two runs.
+        let builder = builder.main_thread(heist::MainThread::Dedicated);
+        let mut runtime = threads.count(builder).build().unwrap();
+        for _ in 0..3 {
+            let task = async { heist::spawn(async { 1 }).await.unwrap() };
+            assert_eq!(runtime.run(task), 1);
+        }
+        runtime.close();
+        assert_eq!((threads.started(), threads.ended()), (3, 3));
+    });
+}
+
+/// What `run` hands out is not looked at on its way: no `Debug`, no `Clone`, no `Send`.
+#[test]
+fn r30_an_output_needs_no_traits() {
+    struct Opaque(Rc<u8>);
+    within(|| {
+        assert_eq!(*heist::run(async { Opaque(Rc::new(1)) }).0, 1);
+        let Ok(output) = heist::try_run(async { Opaque(Rc::new(2)) }) else {
+            panic!("it was refused");
+        };
+        assert_eq!(*output.0, 2);
+        let mut runtime = Runtime::new().unwrap();
+        assert_eq!(*runtime.run(async { Opaque(Rc::new(3)) }).0, 3);
+    });
 }

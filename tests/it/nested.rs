@@ -62,7 +62,7 @@ fn assert_refused(place: &str, line: u32) {
 
 /// The message is checked as a reader sees it: from the main future of `run`.
 #[test]
-fn inside_main() {
+fn r05_r24_inside_main() {
     within(|| {
         let line = line!() + 1;
         let output = heist::run(async {
@@ -77,7 +77,7 @@ fn inside_main() {
 
 /// A Send task runs on a worker's own thread, or on that of `run`. Both are inside.
 #[test]
-fn inside_a_task_on_any_worker() {
+fn r05_r24_inside_a_task_on_any_worker() {
     within(|| {
         let line = line!() + 1;
         heist::run(async {
@@ -105,7 +105,7 @@ fn inside_a_task_on_any_worker() {
 
 /// The thread of `block_on` runs no tasks, but it is inside.
 #[test]
-fn inside_block_on() {
+fn r05_inside_block_on() {
     within(|| {
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle();
@@ -119,7 +119,7 @@ fn inside_block_on() {
 
 /// A destructor runs on a worker: of a future that is cancelled, and of one that completes.
 #[test]
-fn inside_a_destructor_on_a_worker() {
+fn r05_inside_a_destructor_on_a_worker() {
     struct Enters(&'static str, u32, Arc<Mutex<Vec<&'static str>>>);
     impl Drop for Enters {
         fn drop(&mut self) {
@@ -193,7 +193,7 @@ fn inside_a_hook() {
 /// The inner runtime is another one than the outer: that is as bad, since the outer one's worker
 /// would be blocked. Both must be usable afterwards.
 #[test]
-fn across_two_runtimes() {
+fn r05_l20_across_two_runtimes() {
     within(|| {
         let mut outer = Runtime::new().unwrap();
         let mut inner = Runtime::new().unwrap();

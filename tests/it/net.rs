@@ -331,7 +331,7 @@ fn a_reused_descriptor_number_has_no_events_of_its_predecessor() {
 /// A socket moves between tasks, threads and runtimes, and is given to the standard library and
 /// back. It must work everywhere.
 #[test]
-fn a_socket_works_wherever_it_is_taken() {
+fn l08_a_socket_works_wherever_it_is_taken() {
     within(|| {
         let mut other = Runtime::builder().workers(2).build().unwrap();
         let first = Runtime::builder().workers(2).build().unwrap();
@@ -552,7 +552,7 @@ fn owned_halves_end_their_own_direction() {
 
 /// Three in processes of their own, since they use up descriptors, or count them.
 #[test]
-fn accepting_without_descriptors_neither_fails_nor_spins() {
+fn l21_accepting_without_descriptors_neither_fails_nor_spins() {
     let ended = alone(ALONE, &[], "accept_without_descriptors", &[]);
     assert!(ended.ok, "{}", ended.output);
 }
@@ -569,4 +569,29 @@ fn without_descriptors_sockets_are_errors_and_the_rest_works() {
 fn a_thousand_connections_leave_no_descriptor() {
     let ended = alone(ALONE, &[], "connections_come_and_go", &[]);
     assert!(ended.ok, "{}", ended.output);
+}
+
+/// A stream that somebody has waited for is dropped on a thread of no runtime, again and again, so that
+/// its descriptor's number comes back. Its peer must see the end, and the next stream work.
+#[test]
+fn l18_a_stream_can_be_dropped_on_a_foreign_thread() {
+    within(|| {
+        heist::run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            for _ in 0..20 {
+                let mut peer = std::net::TcpStream::connect(address).unwrap();
+                let (stream, _) = soon("accept", listener.accept()).await.unwrap();
+                {
+                    let mut byte = [0];
+                    let mut waits = Box::pin(stream.read(&mut byte));
+                    assert!(crate::support::poll_once(&mut waits).is_pending());
+                }
+                peer.write_all(b"x").unwrap();
+                assert_eq!(soon("read", stream.read(&mut [0; 2])).await.unwrap(), 1);
+                thread::spawn(move || drop(stream)).join().unwrap();
+                assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+            }
+        });
+    });
 }

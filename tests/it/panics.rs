@@ -208,7 +208,7 @@ fn panics_on_top_of_one_another_stay_in_the_task() {
 /// Panics that nobody will see: of tasks detached before and after their end, in poll, in the
 /// destructor of the future, of the output. Each must be reported once.
 #[test]
-fn a_panic_that_nobody_will_see_is_reported_once() {
+fn l10_a_panic_that_nobody_will_see_is_reported_once() {
     on_runtime(6, || async {
         // Detached before it panics.
         let gate = async_channel::bounded::<()>(1);
@@ -360,7 +360,7 @@ fn panics_at_the_end_are_named_in_the_report() {
 
 /// `main` panics: that comes out, is not reported as well, and the runtime can be run again.
 #[test]
-fn a_panic_of_main_is_not_reported_and_leaves_the_runtime_usable() {
+fn l09_l15_a_panic_of_main_is_not_reported_and_leaves_the_runtime_usable() {
     within(|| {
         let reports = Reports::default();
         let mut runtime = reports.of(Runtime::builder()).workers(2).build().unwrap();
@@ -470,7 +470,7 @@ fn hooks_that_panic_are_reported_and_survived() {
 /// The error handler itself panics, with a payload that panics. The runtime must live, and ask it
 /// again the next time.
 #[test]
-fn an_error_handler_that_panics_is_asked_again() {
+fn l11_an_error_handler_that_panics_is_asked_again() {
     within(|| {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();

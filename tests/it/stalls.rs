@@ -356,7 +356,7 @@ type Stall = (
 /// In debug mode a report names the task that blocks, where it was spawned, and how long it has
 /// blocked: a Send task, a local task, and `main` itself.
 #[test]
-fn a_stall_names_the_task_its_spawn_site_and_how_long_it_lasts() {
+fn l19_a_stall_names_the_task_its_spawn_site_and_how_long_it_lasts() {
     const THRESHOLD: Duration = Duration::from_millis(20);
     within(|| {
         let (tell, told) = mpsc::channel::<Stall>();

@@ -98,7 +98,9 @@ impl Pool {
         let cx = cx.filter(|cx| cx.is_inside(shared));
         let owner = NonNull::from(shared).cast();
         let new = shared.new_task(cx, spawn, Birth::OUTSIDE, Kind::Blocking, owner);
-        let published = create(new, Call(Some(call)), Unseen::dropped()).publish(&self.tasks);
+        let published = create(new, Call(Some(call)), Unseen::dropped())
+            .inheriting()
+            .publish(&self.tasks);
         let (handle, task) = match published {
             Ok(published) => published,
             Err((call, label)) => {

@@ -10,6 +10,7 @@ use crate::pinned::{Local, Pinned};
 use crate::shared::Shared;
 use crate::task::state::State;
 use crate::task::{Header, Id, Keeper, Kind, Side, TaskRef, Wait};
+use crate::values::Values;
 use crate::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
@@ -51,6 +52,8 @@ pub(crate) struct Context<'a> {
     pub(crate) worker: Option<&'a Worker>,
     /// On the thread of `run`.
     pub(crate) local: Option<&'a Local>,
+    /// Those of the main future, or of the future in `block_on`.
+    pub(crate) values: Option<&'a Values>,
     /// Where the runtime was entered.
     pub(crate) site: &'static Location<'static>,
     pub(crate) current: Cell<Current>,
@@ -85,6 +88,7 @@ impl<'a> Context<'a> {
             role,
             worker: None,
             local: None,
+            values: None,
             site,
             current: Cell::new(Current::Nothing),
             budget: Cell::new(BUDGET),
@@ -123,6 +127,25 @@ impl<'a> Context<'a> {
         match self.current.get() {
             // SAFETY: as in `task_id`.
             Current::Task(task) => unsafe { task.as_ref() }.name().map(String::from),
+            Current::Main | Current::Nothing => None,
+        }
+    }
+
+    /// Gives `f` the side record of the task that is being polled, if there is a task and it has one.
+    #[inline]
+    pub(crate) fn task_side<R>(&self, f: impl FnOnce(Option<&Side>) -> R) -> R {
+        match self.current.get() {
+            // SAFETY: as in `task_id`; the reference ends with the call.
+            Current::Task(task) => f(unsafe { task.as_ref() }.side()),
+            Current::Main | Current::Nothing => f(None),
+        }
+    }
+
+    /// The side record of the task that is being polled, to keep.
+    pub(crate) fn make_task_side(&self) -> Option<Arc<Side>> {
+        match self.current.get() {
+            // SAFETY: as in `task_id`.
+            Current::Task(task) => Some(unsafe { task.as_ref() }.make_side()),
             Current::Main | Current::Nothing => None,
         }
     }

@@ -25,6 +25,7 @@
 //! | `closing`    | the end of a loop, as numbered steps                           |
 //! | `inspect`    | what people see of a runtime from outside                      |
 //! | `context`    | what the current thread is doing for which runtime             |
+//! | `values`     | what tasks take over from their spawners                       |
 //! | `fork`       | a runtime in the child of a fork                               |
 //! | `budget`     | a bound on what one poll may do                                |
 //! | `config`     | every tuning number                                            |
@@ -72,6 +73,8 @@ mod task;
 #[cfg(not(heist_loom))]
 mod threads;
 #[cfg(not(heist_loom))]
+mod values;
+#[cfg(not(heist_loom))]
 mod worker;
 
 #[cfg(heist_loom)]
@@ -105,6 +108,7 @@ mod surface {
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
         Unseen, Wait, shield,
     };
+    pub use crate::values::{VarKey, VarValue, replace_var, var};
 }
 #[cfg(not(heist_loom))]
 pub use surface::*;

@@ -16,6 +16,7 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::Slot;
 use crate::task::Runnable;
+use crate::values::Values;
 use crate::worker::{PINNED, Ran, Step, Worker, heed, run_task, watched};
 use std::any::Any;
 use std::future::Future;
@@ -49,10 +50,14 @@ pub enum Outcome<T> {
 
 impl MainLoop {
     /// Takes a free slot, if there is one and the configuration wants it.
-    pub(crate) fn new(shared: &Arc<Shared>, site: &'static Location<'static>) -> MainLoop {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        values: Arc<Values>,
+        site: &'static Location<'static>,
+    ) -> MainLoop {
         let mut main = MainLoop {
             shared: shared.clone(),
-            local: Local::new(shared),
+            local: Local::new(shared, values),
             worker: None,
             site,
         };
@@ -118,6 +123,7 @@ impl MainLoop {
         let mut cx = Context::new(&self.shared, Role::Worker, self.site);
         cx.worker = self.worker.as_ref();
         cx.local = Some(&self.local);
+        cx.values = Some(&self.local.values);
         context::enter(&cx, || code(self, &cx))
     }
 

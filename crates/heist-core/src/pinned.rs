@@ -26,6 +26,7 @@ use crate::shared::Shared;
 use crate::summons::Summons;
 use crate::task::state::State;
 use crate::task::{Id, Keeper, Runnable, Side, TaskList, Why};
+use crate::values::Values;
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -304,15 +305,18 @@ impl Wake for Pinned {
 pub(crate) struct Local {
     pub(crate) pinned: Arc<Pinned>,
     pub(crate) queue: RefCell<VecDeque<Runnable>>,
+    /// Those of `main`, which outlive a run.
+    pub(crate) values: Arc<Values>,
     /// `main` was woken on this thread.
     woken: Cell<bool>,
 }
 
 impl Local {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Local {
+    pub(crate) fn new(shared: &Arc<Shared>, values: Arc<Values>) -> Local {
         Local {
             pinned: Arc::new(Pinned::new(shared.clone())),
             queue: RefCell::new(VecDeque::new()),
+            values,
             woken: Cell::new(false),
         }
     }

@@ -10,6 +10,7 @@ use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
 use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
+use crate::values::{self, Values};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -48,6 +49,8 @@ pub fn entered() -> Option<Entered> {
 #[derive(Debug)]
 pub struct Runtime {
     shared: Arc<Shared>,
+    /// Those of the main futures; begun with the first run.
+    values: Option<Arc<Values>>,
     report: Option<ShutdownReport>,
 }
 
@@ -68,6 +71,7 @@ impl Runtime {
         let shared = Shared::new(config, seam, site);
         let mut runtime = Runtime {
             shared,
+            values: None,
             report: None,
         };
         if start {
@@ -95,7 +99,7 @@ impl Runtime {
         site: &'static Location<'static>,
         main: F,
     ) -> Outcome<F::Output> {
-        let mut main_loop = MainLoop::new(&self.shared, site);
+        let mut main_loop = self.main_loop(site);
         let outcome = main_loop.run(main);
         main_loop.finish();
         outcome
@@ -107,11 +111,19 @@ impl Runtime {
         site: &'static Location<'static>,
         main: F,
     ) -> (Outcome<F::Output>, ShutdownReport) {
-        let mut main_loop = MainLoop::new(&self.shared, site);
+        let mut main_loop = self.main_loop(site);
         let outcome = main_loop.run(main);
         let report = main_loop.finish_and_close();
         self.report = Some(report.clone());
         (outcome, report)
+    }
+
+    fn main_loop(&mut self, site: &'static Location<'static>) -> MainLoop {
+        let values = self.values.get_or_insert_with(|| {
+            let inherited = context::with(values::inherited);
+            Arc::new(Values::from(inherited))
+        });
+        MainLoop::new(&self.shared, values.clone(), site)
     }
 
     /// Whether the loop has ended.
@@ -321,7 +333,9 @@ impl Handle {
         if !self.shared.closing.has_begun() {
             self.ensure_worker().map_err(NotEntered::NoThread)?;
         }
-        let cx = Context::new(&self.shared, Role::BlockOn, site);
+        let values = Values::from(context::with(values::inherited));
+        let mut cx = Context::new(&self.shared, Role::BlockOn, site);
+        cx.values = Some(&values);
         let thread = std::thread::current();
         let parker = Arc::new(ThreadWaker {
             thread,
@@ -482,7 +496,10 @@ where
             .shared
             .new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
         Ok(
-            match create(new, future, Unseen::dropped()).publish(&pinned.tasks) {
+            match create(new, future, Unseen::dropped())
+                .inheriting()
+                .publish(&pinned.tasks)
+            {
                 Ok((handle, task)) => {
                     pinned.wake_task(Some(cx), task);
                     handle

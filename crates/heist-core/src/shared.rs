@@ -175,7 +175,9 @@ impl Shared {
             None => Birth::OUTSIDE,
         };
         let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
-        let (handle, task) = create(new, future, unseen).publish(self.list(birth))?;
+        let (handle, task) = create(new, future, unseen)
+            .inheriting()
+            .publish(self.list(birth))?;
         self.monitor.wanted(self);
         if let Some(worker) = cx.and_then(|cx| cx.worker) {
             worker.push_new(task);

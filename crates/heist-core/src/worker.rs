@@ -38,6 +38,7 @@ use crate::queue::Order;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
+use crate::values;
 use crossbeam_deque::{Steal, Worker as Deque};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -702,12 +703,16 @@ pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running
 pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
     let mut kept = true;
     let unseen = running.drop_unwanted(&mut kept);
+    // From here on nothing is done as this task: destructors of its values, its joiner's waker, the
+    // error handler.
+    cx.current.set(Current::Nothing);
+    if values::are_used() {
+        drop_values(cx, running.header());
+    }
     if list_of(cx, &running).unlink(&running) == LastOut::Yes {
         cx.shared.closing.unpark(cx.shared);
     }
-    // From here on the task may be freed at any moment, and user code still runs: its joiner's waker,
-    // the error handler.
-    cx.current.set(Current::Nothing);
+    // From here on the task may be freed at any moment.
     let late = match cx.worker {
         Some(worker) => worker.queueing(Order::Fresh, || running.complete(kept)),
         None => running.complete(kept),
@@ -716,6 +721,18 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
         cx.shared.closing.count_unseen(error);
         cx.shared.config.hooks.report(&Report::unseen(error));
     }
+}
+
+/// Drops a task's values of context variables, before it leaves its list, as its output. Reports a
+/// panic of a destructor: the value may be anybody's by now, so it does not take the output's place.
+#[cold]
+fn drop_values(cx: &Context<'_>, task: &Header) {
+    let Some(Err(payload)) = task.side().map(|side| side.values.clear()) else {
+        return;
+    };
+    let error = JoinError::panic(&task.label(), payload);
+    cx.shared.closing.count_unseen(&error);
+    cx.shared.config.hooks.report(&Report::unseen(&error));
 }
 
 fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {

@@ -42,6 +42,7 @@
 //! * [`spawn`], [`JoinHandle`], [`JoinError`]: tasks. [`spawn_local`] for those that are not `Send`,
 //!   [`spawn_fallible`] for those whose errors must not go unseen, [`spawn_blocking`] and [`block_in_place`] for code that blocks.
 //! * [`catch_cancel`], [`Cancelled`], [`shield`]: what a cancelled task may still do.
+//! * [`ContextVar`]: values that tasks inherit from their spawners.
 //! * [`scope()`]: tasks that borrow from the caller's stack.
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
@@ -57,6 +58,7 @@
 mod builder;
 mod compat;
 mod context;
+mod context_var;
 mod fork;
 mod handle;
 pub mod inspect;
@@ -76,6 +78,7 @@ pub use builder::Builder;
 pub use compat::LocalHandle;
 #[cfg(feature = "hyper")]
 pub use compat::hyper;
+pub use context_var::ContextVar;
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
     Cancelled, JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,

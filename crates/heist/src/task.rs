@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
+pub use crate::context_var::ContextScope;
 pub use heist_core::{
     AbortHandle, CancelOnDrop, Cancelled, CatchCancel, Id, JoinError, JoinHandle, Label, Resume,
     Shield, YieldNow,

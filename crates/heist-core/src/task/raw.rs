@@ -9,6 +9,7 @@ use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
 use crate::hooks::drop_payload;
+use crate::values::{self, Values};
 use std::cell::UnsafeCell;
 use std::fmt::Debug;
 use std::future::Future;
@@ -45,13 +46,16 @@ pub(crate) struct Header {
 
 const _: () = assert!(mem::size_of::<usize>() != 8 || mem::size_of::<Header>() <= 96);
 
-/// The rarely used part of a header, made only for tasks that need it: when one has a name, when it
-/// is asked to end, and when a region is polled in it. The main future has one for the last reason.
+/// The rarely used part of a header, made only for tasks that need it: when one has a name or values
+/// of context variables, when it is asked to end, and when a region is polled in it. The main future
+/// has one for the last reason.
 ///
 /// Counted, because a region may be carried out of its task and outlive it.
 #[derive(Debug)]
 pub(crate) struct Side {
     name: Option<Box<str>>,
+    /// For the runner alone.
+    pub(crate) values: Values,
     pub(crate) record: Record<Keeper>,
 }
 
@@ -59,6 +63,7 @@ impl Side {
     pub(crate) fn new(name: Option<Box<str>>) -> Arc<Side> {
         Arc::new(Side {
             name,
+            values: Values::new(),
             record: Record::new(),
         })
     }
@@ -270,6 +275,13 @@ pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh
 pub(crate) type Published<F> = Result<(JoinHandle<<F as Future>::Output>, Runnable), (F, Label)>;
 
 impl<F: Future> Fresh<F> {
+    /// Gives the task the values of context variables of what runs on this thread, its spawner.
+    #[inline]
+    pub(crate) fn inheriting(self) -> Fresh<F> {
+        values::hand_over(&self.0.header);
+        self
+    }
+
     /// Gives the task's first references to `list`, a join handle and a runnable; or the future
     /// and its label back if the list is closed.
     #[inline]
