@@ -91,7 +91,7 @@ mod surface {
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;
-    pub use crate::hooks::{Hooks, Report};
+    pub use crate::hooks::{Hooks, Report, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
@@ -103,7 +103,7 @@ mod surface {
     pub use crate::shared::Spawn;
     pub use crate::task::{
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
-        Unseen, Wait, shield,
+        Unseen, Wait, abort_at, shield,
     };
 }
 #[cfg(not(heist_loom))]

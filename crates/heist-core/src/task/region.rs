@@ -126,8 +126,11 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
-            Source::Task => write!(f, "cancelled at {}", self.by)?,
-            Source::Limit(_) => write!(f, "out of time, with the limit set at {}", self.by)?,
+            // A limit that says why is a group's, and has no clock.
+            Source::Limit(_) if self.reason.is_none() => {
+                write!(f, "out of time, with the limit set at {}", self.by)?;
+            }
+            Source::Task | Source::Limit(_) => write!(f, "cancelled at {}", self.by)?,
         }
         match &self.reason {
             Some(reason) => write!(f, ": {reason}"),
@@ -359,10 +362,16 @@ impl<O: Owner> Record<O> {
         effects
     }
 
-    /// Edge r7, by the runner: the time of a limit is up. False if no region is live inside: there is
-    /// nothing to wait for.
+    /// Edge r7, by the runner: the time of a limit is up, or what it bounds is to end for `reason`.
+    /// False if no region is live inside: there is nothing to wait for.
     #[must_use]
-    pub(crate) fn expire(&self, key: Key, by: &'static Location<'static>, waker: Waker) -> bool {
+    pub(crate) fn expire(
+        &self,
+        key: Key,
+        reason: Option<Arc<str>>,
+        by: &'static Location<'static>,
+        waker: Waker,
+    ) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
         let source = Source::Limit(key);
@@ -370,11 +379,7 @@ impl<O: Owner> Record<O> {
         let inside = node.inside;
         if let Kind::Limit(limit) = &mut node.kind {
             limit.expired = true;
-            limit.requested = Some(Why {
-                reason: None,
-                by,
-                source,
-            });
+            limit.requested = Some(Why { reason, by, source });
             effects.drop.extend(limit.waker.replace(waker));
         }
         tree.tell_all(Some(key), &mut effects);

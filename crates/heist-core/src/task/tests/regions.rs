@@ -123,7 +123,8 @@ impl Task {
     }
 
     fn expire(&self, node: &Node) -> bool {
-        self.record.expire(node.key, here(), node.waker.clone())
+        self.record
+            .expire(node.key, None, here(), node.waker.clone())
     }
 
     /// Whether the task is to be dropped at its next suspension point.
