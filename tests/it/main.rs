@@ -17,6 +17,7 @@ mod cancel;
 mod cleanup;
 mod fairness;
 mod fallible;
+mod groups;
 mod handles;
 mod idle;
 mod input;

@@ -260,6 +260,17 @@ pub fn uncancel() -> usize {
     context::polling(|polling| polling.map_or(0, Polling::uncancel))
 }
 
+/// Makes the request to this task that was delivered last again, unless all were taken back: for
+/// when the code that has caught it was ended before it could let it go on.
+pub fn cancel_again() {
+    context::polling(|polling| {
+        if let Some(polling) = polling {
+            let side = polling.make_side();
+            side.record.again(&polling.owner());
+        }
+    });
+}
+
 /// What a time limit keeps, to cancel the regions inside its future.
 #[derive(Debug, Default)]
 pub struct Limit {

@@ -82,7 +82,7 @@ mod task;
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
     pub use crate::catch::{
-        Cancelled, CatchCancel, Limit, Resume, cancelling, catch_cancel, uncancel,
+        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel, uncancel,
     };
     pub use crate::closing::ShutdownReport;
     pub use crate::config::{

@@ -13,7 +13,8 @@
 //!    is passed on to the children, as a second request to a task that cleans up is.
 //! 3. The answer is, in this order: a panic; the errors; the cancellation of the task around it; the
 //!    body's value; "cancelled". If there are errors, a request to the task is made again, and is met
-//!    at its next suspension point.
+//!    at its next suspension point. So is one that the body has caught, unless the body has ended with
+//!    its value or taken it back with `uncancel`.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +31,7 @@ use heist_core::{Cancelled, Spawn};
 use state::{Options, State, Who, Why};
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::{Location, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -107,8 +108,8 @@ impl TaskGroup {
     /// # When the task around it is cancelled
     ///
     /// The body and the children are cancelled, with the same reason. When all have ended, the
-    /// cancellation goes on. A `catch_cancel` in the body receives it first, and may keep it from the
-    /// group. If there are errors nevertheless, they are the answer, and the task is cancelled at its next
+    /// cancellation goes on. A `catch_cancel` in the body receives it first, and keeps it from the
+    /// group if the body then ends with a value. If there are errors nevertheless, they are the answer, and the task is cancelled at its next
     /// suspension point. A second request to the task is passed on to the children.
     ///
     /// ```
@@ -543,6 +544,7 @@ where
         state: state.clone(),
     };
     let mut output = None;
+    let level = task::cancelling();
     // The request to the task around the group, to be made again.
     let mut outside: Option<Cancelled> = None;
 
@@ -572,16 +574,24 @@ where
     if let Some(payload) = end.panic {
         resume_unwind(payload);
     }
+    let failed = !end.errors.is_empty();
     match outside {
-        Some(cancelled) if end.errors.is_empty() => {
+        Some(cancelled) if !failed => {
             drop(output);
             match cancelled.resume().await {}
         }
         Some(cancelled) => ask_again(cancelled).await,
+        // The body has caught one, and was cut before it could let it go on.
+        None if (failed || output.is_none()) && task::cancelling() > level => {
+            heist_core::cancel_again();
+            if !failed {
+                pending::<()>().await;
+            }
+        }
         None => {}
     }
     match output {
-        Some(output) if end.errors.is_empty() => Ok(output),
+        Some(output) if !failed => Ok(output),
         _ => Err(GroupError::new(end.errors, state.site)),
     }
 }

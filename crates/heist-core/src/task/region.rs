@@ -32,6 +32,7 @@
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
 //! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source    |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
+//! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //!
 //! # Invariants
 //!
@@ -156,6 +157,8 @@ struct Tree<O> {
     live: usize,
     /// The task as a source.
     requested: Option<Why>,
+    /// The last request to the task that was delivered, unless all were taken back: for r10.
+    delivered: Option<Why>,
     /// Explicit requests that were not taken back.
     count: usize,
     /// Invariant 7.
@@ -238,6 +241,7 @@ impl<O: Owner> Record<O> {
             next: 0,
             live: 0,
             requested: None,
+            delivered: None,
             count: 0,
             owner: None,
         }))
@@ -440,6 +444,20 @@ impl<O: Owner> Record<O> {
         effects.run();
     }
 
+    /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
+    /// and cannot let it go on. Does nothing if one waits, or all were taken back.
+    pub(crate) fn again(&self, owner: &O) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        if tree.requested.is_none() {
+            if let Some(why) = tree.delivered.clone() {
+                tree.request_task(owner, why, &mut effects);
+            }
+        }
+        drop(tree);
+        effects.run();
+    }
+
     /// Edge r9, by the runner: takes one explicit request back; with the last of them, also what has
     /// not been delivered, and the task is in cleanup no more. Answers how many are left.
     pub(crate) fn uncancel(&self, state: &State) -> usize {
@@ -448,6 +466,7 @@ impl<O: Owner> Record<O> {
         tree.count = tree.count.saturating_sub(1);
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
+            tree.delivered = None;
             tree.untell(Source::Task, &mut effects);
         }
         let left = tree.count + usize::from(state.snapshot().is_closing());
@@ -627,6 +646,9 @@ impl<O: Owner> Tree<O> {
             }
         }
         let consumed = self.requested.take();
+        if consumed.is_some() {
+            self.delivered.clone_from(&consumed);
+        }
         let last = self.live == 1;
         if let Some(owner) = &self.owner {
             owner.state().deliver(consumed.is_some(), last);
