@@ -26,6 +26,8 @@ mod documents {
     mod spawn {}
     #[doc = include_str!("../../docs/guide/cancellation.md")]
     mod cancellation {}
+    #[doc = include_str!("../../docs/guide/groups.md")]
+    mod groups {}
     #[doc = include_str!("../../docs/guide/blocking.md")]
     mod blocking {}
     #[doc = include_str!("../../docs/guide/sockets.md")]

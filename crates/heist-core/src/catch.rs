@@ -260,6 +260,17 @@ pub fn uncancel() -> usize {
     context::polling(|polling| polling.map_or(0, Polling::uncancel))
 }
 
+/// Makes the request to this task that was delivered last again, unless all were taken back: for
+/// when the code that has caught it was ended before it could let it go on.
+pub fn cancel_again() {
+    context::polling(|polling| {
+        if let Some(polling) = polling {
+            let side = polling.make_side();
+            side.record.again(&polling.owner());
+        }
+    });
+}
+
 /// What a time limit keeps, to cancel the regions inside its future.
 #[derive(Debug, Default)]
 pub struct Limit {
@@ -298,12 +309,18 @@ impl Limit {
     }
 
     /// The time is up: requests the end of the live regions inside. False if there are none. `by` is
-    /// where the limit was made.
+    /// where the limit was made. If it is not time that ends it, `reason` says what.
     #[must_use]
-    pub fn expire(&mut self, by: &'static Location<'static>, waker: &Waker) -> bool {
-        self.place
-            .as_ref()
-            .is_some_and(|place| place.side.record.expire(place.key, by, waker.clone()))
+    pub fn expire(
+        &mut self,
+        reason: Option<Arc<str>>,
+        by: &'static Location<'static>,
+        waker: &Waker,
+    ) -> bool {
+        self.place.as_ref().is_some_and(|place| {
+            let record = &place.side.record;
+            record.expire(place.key, reason, by, waker.clone())
+        })
     }
 
     /// Whether there is nothing to wait for any more, after `expire` has answered true: all regions

@@ -208,7 +208,7 @@ pub(crate) fn report_to_stderr(report: &Report<'_>) {
 
 /// Drops a panic's payload, whose destructor is user code and may panic in its turn. The payload
 /// of that second panic is leaked: it could go on like this for ever.
-pub(crate) fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
+pub fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }

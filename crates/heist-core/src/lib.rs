@@ -85,7 +85,7 @@ mod task;
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
     pub use crate::catch::{
-        Cancelled, CatchCancel, Limit, Resume, cancelling, catch_cancel, uncancel,
+        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel, uncancel,
     };
     pub use crate::closing::ShutdownReport;
     pub use crate::config::{
@@ -94,7 +94,7 @@ mod surface {
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;
-    pub use crate::hooks::{Hooks, Report};
+    pub use crate::hooks::{Hooks, Report, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
@@ -106,7 +106,7 @@ mod surface {
     pub use crate::shared::Spawn;
     pub use crate::task::{
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
-        Unseen, Wait, shield,
+        Unseen, Wait, abort_at, shield,
     };
     pub use crate::values::{VarKey, VarValue, replace_var, var};
 }

@@ -5,6 +5,7 @@
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
 use crate::context::{self, Context, Current, Role, YIELDED};
+use crate::hooks::{Report, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
@@ -237,6 +238,18 @@ impl Handle {
     /// Whether both refer to the same runtime.
     pub fn is_same(&self, other: &Handle) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Tells of an error of a task that nobody will see: the runtime's handler, if this thread is
+    /// inside of the runtime; otherwise that may be gone, and standard error is told.
+    pub fn report_failed(&self, task: Label, error: &str) {
+        let report = Report::Failed { task, error };
+        context::with(|cx| match cx {
+            Some(cx) if Arc::ptr_eq(cx.shared, &self.shared) => {
+                self.shared.config.hooks.report(&report);
+            }
+            _ => report_to_stderr(&report),
+        });
     }
 
     /// What the runtime stands on.

@@ -5,7 +5,7 @@
 use crate::inspect::{Dump, RuntimeMetrics, TaskInfo};
 use crate::run::{Entering, check_nested};
 use crate::{JoinError, JoinHandle, RunError};
-use heist_core::{NotEntered, NotLocal, Spawn, Unseen};
+use heist_core::{Label, NotEntered, NotLocal, Spawn, Unseen};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::Location;
@@ -56,7 +56,13 @@ impl Handle {
     /// Where there is none. [`Handle::try_current`] does not.
     #[track_caller]
     pub fn current() -> Handle {
-        Handle::try_current().unwrap_or_else(|| no_runtime("Handle::current"))
+        Handle::of_this_thread("Handle::current")
+    }
+
+    /// The runtime of this thread; panics where there is none, in the name of `call`.
+    #[track_caller]
+    pub(crate) fn of_this_thread(call: &str) -> Handle {
+        Handle::try_current().unwrap_or_else(|| no_runtime(call))
     }
 
     /// The runtime of this thread, if there is one. In the child of a `fork` the runtime of its parent
@@ -127,8 +133,20 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.try_spawn_at(Spawn::at(Location::caller()), future)
+    }
+
+    pub(crate) fn try_spawn_at<F>(
+        &self,
+        spawn: Spawn,
+        future: F,
+    ) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         self.core
-            .try_spawn(Spawn::at(Location::caller()), future, Unseen::dropped())
+            .try_spawn(spawn, future, Unseen::dropped())
             .map_err(|(future, error)| SpawnError { future, error })
     }
 
@@ -343,6 +361,10 @@ impl Handle {
     )]
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core.is_same(&other.core)
+    }
+
+    pub(crate) fn report_failed(&self, task: Label, error: &str) {
+        self.core.report_failed(task, error);
     }
 
     pub(crate) fn live_tasks(&self) -> usize {

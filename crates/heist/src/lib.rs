@@ -43,6 +43,7 @@
 //!   [`spawn_fallible`] for those whose errors must not go unseen, [`spawn_blocking`] and [`block_in_place`] for code that blocks.
 //! * [`catch_cancel`], [`Cancelled`], [`shield`]: what a cancelled task may still do.
 //! * [`ContextVar`]: values that tasks inherit from their spawners.
+//! * [`TaskGroup`], [`GroupError`]: tasks that end together, and what failed in them.
 //! * [`scope()`]: tasks that borrow from the caller's stack.
 //! * [`net`], [`time`], [`io`], [`signal`]: what tasks wait for.
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
@@ -60,6 +61,7 @@ mod compat;
 mod context;
 mod context_var;
 mod fork;
+pub mod group;
 mod handle;
 pub mod inspect;
 mod interrupt;
@@ -79,6 +81,7 @@ pub use compat::LocalHandle;
 #[cfg(feature = "hyper")]
 pub use compat::hyper;
 pub use context_var::ContextVar;
+pub use group::{GroupError, TaskGroup};
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
     Cancelled, JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,

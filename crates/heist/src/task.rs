@@ -149,7 +149,7 @@ impl Builder {
         spawn_blocking_at(self.at(Location::caller()), call)
     }
 
-    fn at(self, site: &'static Location<'static>) -> Spawn {
+    pub(crate) fn at(self, site: &'static Location<'static>) -> Spawn {
         let mut spawn = Spawn::at(site);
         spawn.name = self.name;
         spawn

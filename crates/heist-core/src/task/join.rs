@@ -557,6 +557,11 @@ impl AbortHandle {
     }
 }
 
+/// Like [`AbortHandle::abort_with`], in the name of whoever asked at `by`.
+pub fn abort_at(handle: &AbortHandle, reason: Option<Arc<str>>, by: &'static Location<'static>) {
+    handle.request(Why::task(reason, by));
+}
+
 impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AbortHandle").field("id", &self.id).finish()

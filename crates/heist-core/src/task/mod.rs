@@ -45,7 +45,7 @@ mod tests;
 pub use error::{JoinError, Label};
 pub use id::Id;
 pub(crate) use join::TaskRef;
-pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, shield};
+pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_at, shield};
 pub(crate) use keeper::Keeper;
 pub(crate) use list::{LastOut, TaskList};
 pub(crate) use raw::{Birth, Header, New, Place, Runnable, Running, Side, Started, create};

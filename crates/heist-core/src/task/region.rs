@@ -32,6 +32,7 @@
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
 //! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source    |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
+//! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //!
 //! # Invariants
 //!
@@ -126,8 +127,11 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
-            Source::Task => write!(f, "cancelled at {}", self.by)?,
-            Source::Limit(_) => write!(f, "out of time, with the limit set at {}", self.by)?,
+            // A limit that says why is a group's, and has no clock.
+            Source::Limit(_) if self.reason.is_none() => {
+                write!(f, "out of time, with the limit set at {}", self.by)?;
+            }
+            Source::Task | Source::Limit(_) => write!(f, "cancelled at {}", self.by)?,
         }
         match &self.reason {
             Some(reason) => write!(f, ": {reason}"),
@@ -153,6 +157,8 @@ struct Tree<O> {
     live: usize,
     /// The task as a source.
     requested: Option<Why>,
+    /// The last request to the task that was delivered, unless all were taken back: for r10.
+    delivered: Option<Why>,
     /// Explicit requests that were not taken back.
     count: usize,
     /// Invariant 7.
@@ -235,6 +241,7 @@ impl<O: Owner> Record<O> {
             next: 0,
             live: 0,
             requested: None,
+            delivered: None,
             count: 0,
             owner: None,
         }))
@@ -359,10 +366,16 @@ impl<O: Owner> Record<O> {
         effects
     }
 
-    /// Edge r7, by the runner: the time of a limit is up. False if no region is live inside: there is
-    /// nothing to wait for.
+    /// Edge r7, by the runner: the time of a limit is up, or what it bounds is to end for `reason`.
+    /// False if no region is live inside: there is nothing to wait for.
     #[must_use]
-    pub(crate) fn expire(&self, key: Key, by: &'static Location<'static>, waker: Waker) -> bool {
+    pub(crate) fn expire(
+        &self,
+        key: Key,
+        reason: Option<Arc<str>>,
+        by: &'static Location<'static>,
+        waker: Waker,
+    ) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
         let source = Source::Limit(key);
@@ -370,11 +383,7 @@ impl<O: Owner> Record<O> {
         let inside = node.inside;
         if let Kind::Limit(limit) = &mut node.kind {
             limit.expired = true;
-            limit.requested = Some(Why {
-                reason: None,
-                by,
-                source,
-            });
+            limit.requested = Some(Why { reason, by, source });
             effects.drop.extend(limit.waker.replace(waker));
         }
         tree.tell_all(Some(key), &mut effects);
@@ -435,6 +444,20 @@ impl<O: Owner> Record<O> {
         effects.run();
     }
 
+    /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
+    /// and cannot let it go on. Does nothing if one waits, or all were taken back.
+    pub(crate) fn again(&self, owner: &O) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        if tree.requested.is_none() {
+            if let Some(why) = tree.delivered.clone() {
+                tree.request_task(owner, why, &mut effects);
+            }
+        }
+        drop(tree);
+        effects.run();
+    }
+
     /// Edge r9, by the runner: takes one explicit request back; with the last of them, also what has
     /// not been delivered, and the task is in cleanup no more. Answers how many are left.
     pub(crate) fn uncancel(&self, state: &State) -> usize {
@@ -443,6 +466,7 @@ impl<O: Owner> Record<O> {
         tree.count = tree.count.saturating_sub(1);
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
+            tree.delivered = None;
             tree.untell(Source::Task, &mut effects);
         }
         let left = tree.count + usize::from(state.snapshot().is_closing());
@@ -622,6 +646,9 @@ impl<O: Owner> Tree<O> {
             }
         }
         let consumed = self.requested.take();
+        if consumed.is_some() {
+            self.delivered.clone_from(&consumed);
+        }
         let last = self.live == 1;
         if let Some(owner) = &self.owner {
             owner.state().deliver(consumed.is_some(), last);

@@ -295,7 +295,7 @@ impl<F: Future> Future for Timeout<F> {
                         // The deadline has just been moved.
                         continue;
                     }
-                    if outcome.is_ok() && this.limit.expire(this.site, cx.waker()) {
+                    if outcome.is_ok() && this.limit.expire(None, this.site, cx.waker()) {
                         *this.phase = Phase::Cleanup;
                         if let Some(cleanup) = *this.cleanup {
                             this.sleep.reset(Instant::now() + cleanup);

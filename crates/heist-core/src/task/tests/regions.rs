@@ -123,7 +123,8 @@ impl Task {
     }
 
     fn expire(&self, node: &Node) -> bool {
-        self.record.expire(node.key, here(), node.waker.clone())
+        self.record
+            .expire(node.key, None, here(), node.waker.clone())
     }
 
     /// Whether the task is to be dropped at its next suspension point.
@@ -420,4 +421,49 @@ fn r9_uncancel_takes_back_what_was_not_delivered() {
     assert_eq!(task.record.uncancel(task.state()), 0);
     assert_eq!(task.poll(&outside, None), None);
     assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
+}
+
+#[test]
+fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
+    let task = Task::new();
+    task.record.again(&task.owner);
+    assert!(!task.is_cancelled(), "there was none");
+
+    let around = task.enter(None);
+    let region = task.enter(Some(around.key));
+    task.request("first");
+    assert_eq!(
+        task.poll(&region, Some(around.key)).as_deref(),
+        Some("first")
+    );
+    assert_eq!(around.wakes(), 0);
+    task.record.again(&task.owner);
+    assert_eq!(around.wakes(), 1);
+    // One waits: it is not replaced.
+    task.record.again(&task.owner);
+    assert_eq!(
+        task.record.cancelling(task.state()),
+        1,
+        "it is no other request"
+    );
+    assert_eq!(task.poll(&around, None).as_deref(), Some("first"));
+
+    // Nobody is left to catch it.
+    task.record.again(&task.owner);
+    assert!(task.is_cancelled());
+
+    // A limit's was none to the task; and what was taken back is not made again.
+    let task = Task::new();
+    let limit = task.limit(None);
+    let inside = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
+    task.record.again(&task.owner);
+    assert!(!task.is_cancelled());
+    let region = task.enter(None);
+    task.request("taken back");
+    assert!(task.poll(&region, None).is_some());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    task.record.again(&task.owner);
+    assert!(!task.is_cancelled());
 }
