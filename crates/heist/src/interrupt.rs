@@ -113,7 +113,7 @@ enum Seat {
 }
 
 impl Ear<'_> {
-    /// True once: when the end of `main` was asked for because of a press.
+    /// True once: when a press was the first to ask for the end of `main`.
     fn hears(&mut self, cx: &mut Context<'_>) -> bool {
         if let Seat::Wanted = self.seat {
             // Where it cannot be had the run goes on without, as if it had not been asked for.
@@ -122,10 +122,11 @@ impl Ear<'_> {
         match std::mem::replace(&mut self.seat, Seat::None) {
             Seat::Taken(seat) if seat.poll_pressed(cx) => {
                 self.seat = Seat::Told(seat);
-                if heist_core::cancel_main() {
-                    self.run.asked.set(true);
-                }
-                true
+                // Not the first to ask: nobody wakes `main` for this press, and what it was woken for
+                // now would be lost if it was not polled. (It may have caught the first request.)
+                let first = heist_core::cancel_main();
+                self.run.asked.set(first);
+                first
             }
             seat => {
                 self.seat = seat;
