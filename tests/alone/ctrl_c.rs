@@ -1084,3 +1084,24 @@ fn a_forked_child_does_not_speak_to_the_listeners_of_its_parent() {
         });
     });
 }
+
+/// `main` has caught a request for its end and goes on. A press is not the first request any more, so
+/// nobody wakes `main` for it; what wakes it at that moment is not lost.
+#[test]
+fn a_press_after_a_caught_request_takes_no_wake_from_main() {
+    starting_from(libc::SIG_DFL, |_| {
+        let answer = cancels().try_run(async {
+            let own = AbortHandle::current();
+            let caught = heist::catch_cancel(async {
+                own.abort();
+                pending::<()>().await
+            });
+            assert!(caught.await.is_err());
+            assert_eq!(heist::task::uncancel(), 0);
+            press();
+            yield_now().await;
+            7
+        });
+        assert_eq!(answer.unwrap(), 7);
+    });
+}
