@@ -244,7 +244,7 @@ impl<T> Child<T> {
         self.task.as_ref().map(JoinHandle::id)
     }
 
-    /// The name given with [`task::Builder`](crate::task::Builder).
+    /// The name given with [`task::Builder`].
     ///
     /// ```
     /// use heist::task;
