@@ -12,7 +12,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use heist::group::{BoxError, Panicked};
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{Duration, timeout};
-use heist::{GroupError, JoinHandle, Runtime, TaskGroup, catch_cancel, task, yield_now};
+use heist::{
+    ContextVar, GroupError, JoinHandle, Runtime, TaskGroup, catch_cancel, task, yield_now,
+};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -828,6 +830,30 @@ fn g25_children_keep_their_names() {
             let child = g.spawn(async { Ok::<_, Broken>(task::name()) });
             assert_eq!(child.name(), None);
             assert_eq!(child.await?, None);
+            Ok(())
+        });
+        ended.await.unwrap();
+    });
+}
+
+/// A child starts with the values of whoever spawned it, or with those of a scope around the call. What
+/// it sets is its own.
+#[test]
+fn g26_a_child_may_have_a_context_of_its_own() {
+    static USER: ContextVar<&str> = ContextVar::new();
+    in_a_task(async {
+        USER.set("body");
+        let ended = TaskGroup::run(async |g| {
+            let read = || async {
+                let before = USER.get();
+                USER.set("child");
+                Ok::<_, Broken>(before)
+            };
+            let inherits = g.spawn(read());
+            let own = USER.sync_scope("own", || g.spawn(read()));
+            assert_eq!(inherits.await?, Some("body"));
+            assert_eq!(own.await?, Some("own"));
+            assert_eq!(USER.get(), Some("body"));
             Ok(())
         });
         ended.await.unwrap();
