@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{Drops, Gate, LIMIT, Signal, in_a_task, within};
-use heist::task::{cancelling, uncancel};
+use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{DeadlineState, Duration, Instant, sleep, timeout, timeout_at};
 use heist::{JoinHandle, catch_cancel, shield, yield_now};
 use std::future::{Future, pending, poll_fn, ready};
@@ -602,5 +602,57 @@ fn a_timeout_in_the_main_future_waits_for_cleanup() {
         });
         let ended: Result<(), _> = ended;
         assert!(matches!(ended, Err(heist::RunError::Cancelled)));
+    });
+}
+
+/// A task catches what the timeout of another one asked: to let it go on is a request to the task that
+/// does, and what is around there catches it.
+#[test]
+fn a_cancellation_carried_to_another_task_is_that_tasks() {
+    in_a_task(async {
+        let helper = heist::spawn(async {
+            let caught = timeout(MS, catch_cancel(pending::<()>())).await;
+            caught.expect("it was asked to end").unwrap_err()
+        });
+        let caught = catch_cancel(async {
+            let carried = helper.await.unwrap();
+            match carried.resume().await {}
+        });
+        let caught = timeout(LIMIT / 2, caught).await.expect("it is caught");
+        let Err(caught) = caught;
+        assert_eq!(caught.by().file(), file!());
+    });
+}
+
+/// The deadline and a request to the task come together and are delivered as one; the timeout answers
+/// that its time is up, and is kept. The task is cancelled all the same.
+#[test]
+fn a_timeout_that_is_kept_leaves_the_request_to_the_task() {
+    in_a_task(async {
+        let (began, begun) = async_channel::bounded(1);
+        let task = heist::spawn(async move {
+            // Polled at the begin, and again when the deadline has been found passed.
+            let mut polls = 0;
+            let asks = poll_fn(move |_| {
+                polls += 1;
+                match polls {
+                    1 => thread::sleep(2 * MS),
+                    _ => AbortHandle::current().abort(),
+                }
+                Poll::<()>::Pending
+            });
+            let catches = async {
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                match caught.resume().await {}
+            };
+            let mut limited = Box::pin(timeout(MS, futures::future::join(asks, catches)));
+            let ended: Result<((), ()), _> = limited.as_mut().await;
+            began.try_send(ended.is_err()).unwrap();
+            pending::<()>().await;
+            drop(limited);
+        });
+        let task = timeout(LIMIT / 2, task).await.expect("it ends");
+        assert!(task.unwrap_err().is_cancelled());
+        assert_eq!(begun.try_recv(), Ok(true));
     });
 }

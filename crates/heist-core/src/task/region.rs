@@ -62,10 +62,13 @@
 //! A limit asks in edge r7, and gives its future up once its request waits and no region is live
 //! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
-//! outer limit) is still to be served: r4 of that limit makes their requests again.
+//! outer limit) is still to be served: their requests are made again when the limit gives up
+//! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
+//! to be dropped, by its r4.
 
 #![forbid(unsafe_code)]
 
+use super::id::Id;
 use super::state::{Close, Entered, State};
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
@@ -95,7 +98,7 @@ pub(crate) trait Owner: Clone {
     fn drop_waker(waker: Waker);
 }
 
-/// Names a node; never used twice in a record.
+/// Names a node; never used twice in the process, since a [`Why`] may be carried to another record.
 pub(crate) type Key = u64;
 
 /// Where a request was made.
@@ -152,7 +155,6 @@ impl<O> fmt::Debug for Record<O> {
 
 struct Tree<O> {
     nodes: BTreeMap<Key, Node>,
-    next: Key,
     /// Live regions in the whole tree.
     live: usize,
     /// The task as a source.
@@ -238,7 +240,6 @@ impl<O: Owner> Record<O> {
     pub(crate) fn new() -> Record<O> {
         Record(Mutex::new(Tree {
             nodes: BTreeMap::new(),
-            next: 0,
             live: 0,
             requested: None,
             delivered: None,
@@ -291,7 +292,11 @@ impl<O: Owner> Record<O> {
 
     /// A limit is polled inside `parent`.
     pub(crate) fn move_limit(&self, key: Key, parent: Option<Key>) {
-        self.0.lock().move_to(key, parent);
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        tree.move_to(key, parent, &mut effects);
+        drop(tree);
+        effects.run();
     }
 
     /// Edges r2 and r3, by the runner: a live region is polled inside `parent`.
@@ -300,7 +305,7 @@ impl<O: Owner> Record<O> {
         loop {
             let mut effects = Effects::none();
             let mut tree = self.0.lock();
-            tree.move_to(key, parent);
+            tree.move_to(key, parent, &mut effects);
             if let Some(why) = tree.take_told(key) {
                 tree.deliver(key, &mut effects);
                 drop(tree);
@@ -311,17 +316,20 @@ impl<O: Owner> Record<O> {
             let kept = tree.waker(key);
             if kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
                 drop(tree);
+                effects.run();
                 new.into_iter().for_each(O::drop_waker);
                 return Polled::Poll;
             }
             if let Some(new) = new.take() {
                 let old = kept.replace(new);
                 drop(tree);
+                effects.run();
                 old.into_iter().for_each(O::drop_waker);
                 return Polled::Poll;
             }
             // Cloning is user code, so not under the lock.
             drop(tree);
+            effects.run();
             new = Some(waker.clone());
         }
     }
@@ -423,9 +431,19 @@ impl<O: Owner> Record<O> {
 
     /// A limit answers that its time is up: see the module.
     pub(crate) fn give_up(&self, key: Key) {
-        if let Kind::Limit(limit) = &mut self.0.lock().node(key).kind {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let node = tree.node(key);
+        let inside = node.inside;
+        if let Kind::Limit(limit) = &mut node.kind {
             limit.gave_up = true;
+            if inside == 0 {
+                let shared = std::mem::take(&mut limit.shared);
+                tree.request_again(shared, &mut effects);
+            }
         }
+        drop(tree);
+        effects.run();
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
@@ -467,6 +485,11 @@ impl<O: Owner> Record<O> {
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
             tree.delivered = None;
+            for node in tree.nodes.values_mut() {
+                if let Kind::Limit(limit) = &mut node.kind {
+                    limit.shared.retain(|why| why.source != Source::Task);
+                }
+            }
             tree.untell(Source::Task, &mut effects);
         }
         let left = tree.count + usize::from(state.snapshot().is_closing());
@@ -492,8 +515,7 @@ impl<O: Owner> Tree<O> {
     }
 
     fn insert(&mut self, owner: &O, parent: Option<Key>, kind: Kind) -> Key {
-        let key = self.next;
-        self.next += 1;
+        let key = Id::next().as_u64();
         let node = Node {
             parent,
             children: 0,
@@ -599,7 +621,7 @@ impl<O: Owner> Tree<O> {
     }
 
     /// A node is polled inside `parent` now.
-    fn move_to(&mut self, key: Key, parent: Option<Key>) {
+    fn move_to(&mut self, key: Key, parent: Option<Key>, effects: &mut Effects<O>) {
         let node = self.node(key);
         let old = std::mem::replace(&mut node.parent, parent);
         if old == parent {
@@ -614,6 +636,8 @@ impl<O: Owner> Tree<O> {
                 *children = if up { *children + 1 } else { *children - 1 };
             }
         }
+        // Invariant 3, for what it was inside of.
+        self.check_above(old, effects);
     }
 
     /// What a region that is polled has been told, unless others inside it are to receive that.
@@ -656,7 +680,8 @@ impl<O: Owner> Tree<O> {
         if let Some(server) = server {
             shared.extend(consumed);
             if let Kind::Limit(limit) = &mut self.node(server).kind {
-                limit.shared = shared;
+                // Not in the place of what an earlier delivery has left: see `request_again`.
+                limit.shared.extend(shared);
             }
         }
         self.live -= 1;
@@ -694,10 +719,14 @@ impl<O: Owner> Tree<O> {
             self.untell(Source::Limit(key), effects);
         }
         if limit.gave_up {
-            // It took a delivery as its own that was meant for these as well.
-            for why in limit.shared {
-                self.request_at(why, effects);
-            }
+            self.request_again(limit.shared, effects);
+        }
+    }
+
+    /// A limit that gives up took a delivery as its own that was meant for these as well.
+    fn request_again(&mut self, shared: Vec<Why>, effects: &mut Effects<O>) {
+        for why in shared {
+            self.request_at(why, effects);
         }
     }
 
@@ -755,7 +784,8 @@ impl<O: Owner> Tree<O> {
         if self.live > 0 {
             self.tell_all(None, effects);
         } else {
-            effects.push = owner.request_cancel();
+            // The second of two requests has nothing to push, and must not lose what the first has.
+            effects.push = owner.request_cancel().or(effects.push.take());
         }
     }
 

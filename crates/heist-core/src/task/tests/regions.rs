@@ -467,3 +467,105 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     task.record.again(&task.owner);
     assert!(!task.is_cancelled());
 }
+
+/// A limit that keeps its place after it gave up, as a `timeout` that was polled by reference does:
+/// what others asked does not wait for its end.
+#[test]
+fn r7_a_limit_that_gave_up_and_stays_leaves_what_others_asked() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    task.request("from outside");
+    assert_eq!(
+        task.poll(&region, Some(limit.key)).as_deref(),
+        Some("time")
+    );
+    task.record.give_up(limit.key);
+    assert!(task.is_cancelled());
+    task.record.leave(limit.key);
+    assert!(task.is_cancelled());
+}
+
+/// Two regions inside of a limit, and the code of the inner one lets the request go on: the second
+/// delivery does not make the limit forget what the first has satisfied.
+#[test]
+fn r7_a_second_delivery_keeps_what_the_first_has_satisfied() {
+    for again in [false, true] {
+        let task = Task::new();
+        let limit = task.limit(None);
+        let outer = task.enter(Some(limit.key));
+        let inner = task.enter(Some(outer.key));
+        assert!(task.expire(&limit));
+        task.request("from outside");
+        let Polled::Deliver(why) = task.record.poll(inner.key, Some(outer.key), &inner.waker)
+        else {
+            panic!("it was told");
+        };
+        if again {
+            task.request("again");
+        }
+        let at = Some(outer.key);
+        task.record.resume(&task.owner, at, &why);
+        assert!(task.poll(&outer, Some(limit.key)).is_some());
+        // Not in a poll, so that the request has something to push: once.
+        assert_eq!(task.state().park(), Park::Idle);
+        task.record.give_up(limit.key);
+        assert!(task.is_cancelled());
+        assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "{again}");
+        task.record.leave(limit.key);
+    }
+}
+
+/// What was taken back is not made again by a limit that gives up.
+#[test]
+fn r9_uncancel_takes_back_what_a_limit_keeps() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    task.request("from outside");
+    assert!(task.poll(&region, Some(limit.key)).is_some());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    task.record.give_up(limit.key);
+    task.record.leave(limit.key);
+    assert!(!task.is_cancelled());
+}
+
+/// The request of a limit is carried to another task, whose nodes are its own.
+#[test]
+fn r8_a_request_from_another_record_is_the_tasks() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    assert!(one.expire(&limit));
+    let Polled::Deliver(why) = one.record.poll(region.key, Some(limit.key), &region.waker) else {
+        panic!("it was told");
+    };
+    let catching = two.enter(None);
+    two.record.resume(&two.owner, Some(catching.key), &why);
+    assert_eq!(catching.wakes(), 1);
+    assert_eq!(two.poll(&catching, None).as_deref(), Some("time"));
+}
+
+/// The only region inside of another is carried out of it, below a limit that has asked: the outer
+/// one is told in its place, and so is a limit that has nobody inside any more.
+#[test]
+fn r2_what_a_region_moves_out_of_is_told() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let outer = task.enter(Some(limit.key));
+    let inner = task.enter(Some(outer.key));
+    assert!(task.expire(&limit));
+    assert_eq!((outer.wakes(), inner.wakes()), (0, 1));
+    let _ = task.record.poll(inner.key, None, &inner.waker);
+    assert_eq!(outer.wakes(), 1);
+
+    let task = Task::new();
+    let (one, two) = (task.limit(None), task.limit(None));
+    let region = task.enter(Some(one.key));
+    assert!(task.expire(&one));
+    let _ = task.record.poll(region.key, Some(two.key), &region.waker);
+    assert_eq!(one.wakes(), 1);
+    assert!(task.record.is_spent(one.key, Waker::noop()));
+}
