@@ -893,3 +893,25 @@ fn cancelling_races_with_catching() {
         assert_eq!(runtime.close().abandoned.len(), 0);
     });
 }
+
+/// The main future asks for its own end: that counts at once, as in a task, and is taken back before
+/// it is delivered.
+#[test]
+fn main_takes_its_own_request_back() {
+    within(|| {
+        let answer = heist::try_run(async {
+            AbortHandle::current().abort_with("mine");
+            assert_eq!(cancelling(), 1);
+            assert_eq!((uncancel(), cancelling()), (0, 0));
+            yield_now().await;
+            catch_cancel(async {
+                AbortHandle::current().abort();
+                yield_now().await;
+                7
+            })
+            .await
+        });
+        // Only the first request to a main future does anything.
+        assert_eq!(answer.unwrap().unwrap(), 7);
+    });
+}

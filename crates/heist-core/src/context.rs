@@ -292,7 +292,15 @@ impl Polling<'_> {
         self.cx.shared.closing.site().unwrap_or(self.cx.site)
     }
 
+    /// What was asked of `main` during this poll counts as well.
+    fn hand_over(&self) {
+        if let Who::Main(pinned) = self.who {
+            pinned.hand_over(self.cx.site);
+        }
+    }
+
     pub(crate) fn cancelling(&self) -> usize {
+        self.hand_over();
         match self.side() {
             Some(side) => side.record.cancelling(self.state()),
             None => usize::from(self.state().snapshot().is_closing()),
@@ -300,6 +308,7 @@ impl Polling<'_> {
     }
 
     pub(crate) fn uncancel(&self) -> usize {
+        self.hand_over();
         match self.side() {
             Some(side) => side.record.uncancel(self.state()),
             None => usize::from(self.state().snapshot().is_closing()),

@@ -157,6 +157,12 @@ impl Pinned {
     /// A request reaches the regions of `main` here, on its own thread: whoever asks may be in a
     /// signal handler, which takes no lock.
     pub(crate) fn must_drop_main(self: &Arc<Self>, site: &'static Location<'static>) -> bool {
+        self.hand_over(site);
+        self.word.snapshot().must_drop()
+    }
+
+    /// A request that has come is in the record from now on. On the thread of `main` alone.
+    pub(crate) fn hand_over(self: &Arc<Self>, site: &'static Location<'static>) {
         // Ordering: Relaxed, this thread alone touches it.
         if self.summons.is_requested() && !self.is_handed.swap(true, Ordering::Relaxed) {
             let why = self.why.lock().take();
@@ -164,7 +170,6 @@ impl Pinned {
             let main = Keeper::Main(self.clone());
             self.make_side().record.request(&main, why);
         }
-        self.word.snapshot().must_drop()
     }
 
     /// `main` is gone.
