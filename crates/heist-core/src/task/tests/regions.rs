@@ -477,10 +477,7 @@ fn r7_a_limit_that_gave_up_and_stays_leaves_what_others_asked() {
     let region = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     task.request("from outside");
-    assert_eq!(
-        task.poll(&region, Some(limit.key)).as_deref(),
-        Some("time")
-    );
+    assert_eq!(task.poll(&region, Some(limit.key)).as_deref(), Some("time"));
     task.record.give_up(limit.key);
     assert!(task.is_cancelled());
     task.record.leave(limit.key);
