@@ -2,14 +2,16 @@
 //! them.
 //!
 //! Loom cannot see into the primitives that the cell, the lists and the handles are built on, so
-//! under `--cfg heist_loom` only the word and the record of regions are compiled. The models put loom's cells where the future,
-//! the output and the join waker are, and make the same calls as `raw.rs`, `join.rs` and `list.rs`.
+//! under `--cfg heist_loom` only the word, the record of regions and the identities are compiled. The
+//! models put loom's cells where the future, the output and the join waker are, and make the same
+//! calls as `raw.rs`, `join.rs` and `list.rs`.
 
 #![allow(
     dead_code,
     reason = "the models call what can race, not every method of the word"
 )]
 
+mod id;
 pub(crate) mod region;
 pub(crate) mod state;
 
