@@ -10,7 +10,9 @@
 //!    task's future has been dropped. Its `poll_grace` is "for ever", whatever its builder was told
 //!    ([`Builder::scope`](crate::Builder::scope)), so none is abandoned. A panic
 //!    of the body or of a task is caught inside and raised again after the end.
-//! 2. If the code between those two points unwinds nevertheless, `AbortOnUnwind` ends the process.
+//! 2. If the code between those two points unwinds nevertheless, which would be a bug of ours, the
+//!    unwinding drops the runtime, and that ends it likewise: this thread polls for no other runtime
+//!    (`check_nested`), so the drop waits. A panic on top of that one ends the process.
 //! 3. A task's output does not stay in its cell, which a forgotten waker could keep: it goes to a
 //!    slot shared by the task's future (gone by 1) and its [`ScopedHandle`]. The handle cannot
 //!    outlive `'scope`. If it is forgotten, the output is leaked: never dropped, never reached.
@@ -96,7 +98,6 @@ where
         Ok(runtime) => runtime,
         Err(error) => panic!("heist: the runtime of a scope could not be made: {error}"),
     };
-    let guard = AbortOnUnwind;
     let state = Arc::new(State::default());
     // Tasks may hold a reference to the scope itself. It lives in this frame, and not in `main`'s
     // future, which is dropped before the tasks are.
@@ -112,22 +113,12 @@ where
         Ok(output)
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main)));
-    mem::forget(guard);
     // The runtime has ended, whatever goes on now: a panic of the body or of a task, or Ctrl-C.
     match ended {
         Ok(Ok(Ok(output))) => output,
         Ok(Ok(Err(payload))) | Err(payload) => resume_unwind(payload),
         // The body was cancelled, and with it the tasks.
         Ok(Err(error)) => give_up(&error),
-    }
-}
-
-/// Ends the process if the code it guards unwinds: see 2 of the lifetime argument.
-struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        std::process::abort();
     }
 }
 
