@@ -172,8 +172,7 @@ impl MainLoop {
             };
             match step {
                 Step::Ran | Step::Searched => {}
-                // Liveness: `attention` is stored by several threads, so a look that one of them called
-                // for may not have seen all of what another one had set. What is there is looked at.
+                // A waker has set what it came for and is about to call attention to it.
                 Step::WouldPark(_) if self.local.has_work() => self.local.pinned.call_attention(),
                 Step::WouldPark(_) if ran => {}
                 Step::WouldPark(deadline) => self.park(cx, deadline),

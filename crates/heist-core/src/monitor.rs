@@ -110,7 +110,8 @@ fn thread(shared: &Arc<Shared>) {
 
 /// How many tasks in the injector looks at blocked workers bring it to. The owner may be back
 /// meanwhile, or may never have been blocked: the system may have taken its processor away. And a
-/// worker that is never out of work takes one task from the injector in an interval.
+/// worker that is never out of work takes no more than
+/// `INJECTOR_BATCH` from the injector in an interval.
 const RESCUED: usize = 4096;
 /// How many tasks one look takes from a blocked worker's queue, however many the injector has.
 const RESCUED_AT_LEAST: usize = LOCAL_QUEUE;

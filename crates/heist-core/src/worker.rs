@@ -86,6 +86,7 @@ pub(crate) struct Worker {
     /// two: looking reads the clock.
     until_look: Cell<u32>,
     pace: Cell<u32>,
+    /// When the last look was.
     looked_at: Cell<u64>,
     /// Pushes so far; every sixteenth looks whether the queue is too old.
     pushes: Cell<u32>,
