@@ -12,6 +12,7 @@
 //! | `worker`     | finds a task, runs it, goes idle                               |
 //! | `queue`      | a worker's tasks, in order                                     |
 //! | `slot`       | what a worker has, as others see it                            |
+//! | `spread`     | when a busy worker wakes a second one                          |
 //! | `idle`       | who searches, who sleeps, whom to wake                         |
 //! | `guests`     | foreign threads that are inside for a moment                   |
 //! | `shared`     | what all threads share; where a task goes                      |
@@ -66,6 +67,8 @@ mod seam;
 mod shared;
 #[cfg(not(heist_loom))]
 mod slot;
+#[cfg(not(heist_loom))]
+mod spread;
 mod summons;
 mod sync;
 #[cfg(not(heist_loom))]
@@ -89,8 +92,8 @@ mod surface {
     };
     pub use crate::closing::ShutdownReport;
     pub use crate::config::{
-        BUDGET, Config, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, MainThread,
-        SPREAD_AFTER,
+        BUDGET, Config, DRIVER_INTERVAL, GATHER_FOR, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE,
+        MainThread, SPREAD_AFTER,
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;

@@ -22,14 +22,13 @@
 //! by the driver: to the queue, in the order of events. After a yield: to the end of the queue. What
 //! leaves the LIFO slot without being run is queued as a new task if it was never polled.
 //!
-//! Work in the own queue wakes nobody: this worker is awake. A second worker is woken when the
-//! queue has not been empty for [`SPREAD_AFTER`].
+//! Work in the own queue wakes nobody: this worker is awake. When a second one is woken for it is in
+//! `spread.rs`.
 
 #![forbid(unsafe_code)]
 
 use crate::config::{
     DRIVER_INTERVAL, INJECTOR_BATCH, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP,
-    SPREAD_AFTER, SPREAD_LOOKS,
 };
 use crate::context::{self, Context, Current, NOTED, Role, YIELDED};
 use crate::hooks::Report;
@@ -37,6 +36,7 @@ use crate::idle::Left;
 use crate::queue::Order;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
+use crate::spread::Spread;
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
 use crossbeam_deque::{Steal, Worker as Deque};
@@ -80,16 +80,7 @@ pub(crate) struct Worker {
     searching: Cell<bool>,
     /// Where in the queue tasks go that are woken now; `None` for the LIFO slot.
     queueing: Cell<Option<Order>>,
-    /// Since when the queue has not been empty; 0 while it is, or while nobody could be woken.
-    waiting_since: Cell<u64>,
-    /// How many polls to go until the next look at that, and how many there were between the last
-    /// two: looking reads the clock.
-    until_look: Cell<u32>,
-    pace: Cell<u32>,
-    /// When the last look was.
-    looked_at: Cell<u64>,
-    /// Pushes so far; every sixteenth looks whether the queue is too old.
-    pushes: Cell<u32>,
+    spread: Spread,
     random: Cell<u64>,
 }
 
@@ -164,11 +155,7 @@ impl Worker {
             streak_from: Cell::new(shared.slots[index].work.lifo_hits.get()),
             searching: Cell::new(false),
             queueing: Cell::new(None),
-            waiting_since: Cell::new(0),
-            until_look: Cell::new(0),
-            pace: Cell::new(1),
-            looked_at: Cell::new(0),
-            pushes: Cell::new(0),
+            spread: Spread::new(),
             random: Cell::new(shared.seam.seed() | 1),
             shared: shared.clone(),
         })
@@ -406,6 +393,9 @@ impl Worker {
     /// A task woken on this thread.
     pub(crate) fn push(&self, task: Runnable) {
         if let Some(order) = self.queueing.get() {
+            if order == Order::Fair {
+                self.spread.gathered();
+            }
             return self.push_back(task, order);
         }
         if let Some(displaced) = self.slot().lifo.put(task) {
@@ -418,9 +408,7 @@ impl Worker {
     #[inline]
     fn push_back(&self, task: Runnable, order: Order) {
         self.slot().queue.push(&self.queue, task, order);
-        let pushes = self.pushes.get().wrapping_add(1);
-        self.pushes.set(pushes);
-        if pushes % 16 == 0 {
+        if self.spread.pushed() {
             self.spread();
         }
     }
@@ -447,36 +435,17 @@ impl Worker {
         call()
     }
 
-    /// Wakes a second worker once the queue has had work in it for `SPREAD_AFTER`.
+    /// Wakes a second worker if it is time.
     fn spread(&self) {
         let shared = &self.shared;
-        self.until_look.set(self.pace.get() - 1);
         if self.slot().queue.is_empty() {
-            self.waiting_since.set(0);
-            return;
+            return self.spread.rest();
         }
         let counts = shared.idle.counts();
         if counts.searching > 0 || (counts.sleeping == 0 && !shared.can_start()) {
-            self.waiting_since.set(0);
-            self.pace.set(SPREAD_LOOKS);
-            return;
+            return self.spread.helpless();
         }
-        let now = shared.seam.now();
-        let since = match self.waiting_since.get() {
-            0 => now,
-            since => since,
-        };
-        // Short polls need no look after each of them.
-        let quick =
-            now.saturating_sub(self.looked_at.replace(now)) < SPREAD_AFTER.as_nanos() as u64 / 8;
-        self.pace.set(if quick {
-            (self.pace.get() * 2).min(SPREAD_LOOKS)
-        } else {
-            1
-        });
-        self.waiting_since.set(since);
-        if now.saturating_sub(since) >= SPREAD_AFTER.as_nanos() as u64 {
-            self.waiting_since.set(now);
+        if self.spread.is_due(shared.seam.now()) {
             shared.notify(MayStart::Yes);
         }
     }
@@ -487,9 +456,8 @@ impl Worker {
             Ran::Done => {}
             Ran::Requeue(task) => self.push_back(task, Order::Fair),
         }
-        match self.until_look.get() {
-            0 => self.spread(),
-            polls => self.until_look.set(polls - 1),
+        if self.spread.polled() {
+            self.spread();
         }
     }
 
@@ -516,6 +484,7 @@ impl Worker {
         if notes != 0 {
             return heed(cx, notes);
         }
+        self.spread.rest();
         let idle = &self.shared.idle;
         idle.announce(self.index as u32, self.searching.replace(false));
         // A note since then: `announce` has fenced, as `rescue` does between its note and its second
