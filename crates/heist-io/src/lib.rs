@@ -47,6 +47,7 @@
 //! | `alarm`     | arming a timer against parking                                          |
 //! | `readiness` | the readiness word: events against waiters and clears                   |
 //! | `source`    | [`Source`], its wakers, its futures                                     |
+//! | `waiters`   | who waits for a source in its list                                      |
 //! | `home`      | the shard a source is registered with, and its moves                    |
 //! | `registry`  | keys of sources                                                         |
 //! | `timer`     | [`Timer`], the timers of a shard                                        |
@@ -75,6 +76,7 @@ mod sync;
 mod sys;
 mod timer;
 mod turn;
+mod waiters;
 mod wakers;
 mod wheel;
 

@@ -28,8 +28,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use crate::driver::{Driver, closed_error};
 use crate::fork::{Generation, forked_error};
 use crate::home::{Home, Lease};
@@ -38,6 +36,7 @@ use crate::registry::Key;
 use crate::shard::Shard;
 use crate::sync::{AtomicWaker, Mutex, MutexGuard};
 use crate::sys::{BorrowedIo, Interest, Registration};
+use crate::waiters::{NOWHERE, Waiters};
 use crate::wakers::WakeList;
 
 /// What driver and user share about a source.
@@ -46,16 +45,9 @@ pub(crate) struct Record {
     reader: AtomicWaker,
     writer: AtomicWaker,
     /// Locked only by waiters of the list, and by an event that finds one announced.
-    list: Mutex<Slab<Listed>>,
+    list: Mutex<Waiters>,
     /// No business of events. Here and not in the `Source`, which is part of many tasks.
     home: Home,
-}
-
-/// One waiter of the list.
-struct Listed {
-    direction: Direction,
-    /// `None` after an event took it; its future has not looked yet.
-    waker: Option<Waker>,
 }
 
 impl Record {
@@ -64,7 +56,7 @@ impl Record {
             word: Word::new(key.generation()),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
-            list: Mutex::new(Slab::new()),
+            list: Mutex::new(Waiters::new()),
             home,
         }
     }
@@ -100,18 +92,7 @@ impl Record {
             }
         }
         if waiting.has_listed() {
-            self.collect_listed(waiting, wakers);
-        }
-    }
-
-    #[cold]
-    fn collect_listed(&self, waiting: Waiting, wakers: &mut WakeList) {
-        for (_, listed) in self.list.lock().iter_mut() {
-            if waiting.has(listed.direction, Place::List) {
-                if let Some(waker) = listed.waker.take() {
-                    wakers.push(waker);
-                }
-            }
+            self.list.lock().collect(waiting, wakers);
         }
     }
 }
@@ -425,9 +406,6 @@ pub struct ReadyFuture<'a> {
     place: usize,
 }
 
-/// No place in the list.
-const NOWHERE: usize = usize::MAX;
-
 impl<'a> ReadyFuture<'a> {
     /// What is waited for.
     pub fn source(&self) -> &'a Source {
@@ -445,16 +423,8 @@ impl ReadyFuture<'_> {
     fn enlist(&mut self, waker: &Waker) {
         let waker = waker.clone();
         let mut list = self.source.record.list.lock();
-        let old = match list.get_mut(self.place) {
-            Some(listed) => listed.waker.replace(waker),
-            None => {
-                self.place = list.insert(Listed {
-                    direction: self.direction,
-                    waker: Some(waker),
-                });
-                None
-            }
-        };
+        let (place, old) = list.put(self.place, self.direction, waker);
+        self.place = place;
         drop(list);
         drop(old);
     }
@@ -466,7 +436,7 @@ impl ReadyFuture<'_> {
                 return;
             }
             let place = std::mem::replace(&mut self.place, NOWHERE);
-            let removed = self.source.record.list.lock().try_remove(place);
+            let removed = self.source.record.list.lock().remove(place);
             drop(removed);
         }
     }
