@@ -18,6 +18,7 @@ mod cleanup;
 mod context;
 mod fairness;
 mod fallible;
+mod faults_panics;
 mod groups;
 mod handles;
 mod idle;

@@ -94,7 +94,7 @@ mod surface {
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;
-    pub use crate::hooks::{Hooks, Report, drop_payload};
+    pub use crate::hooks::{Hooks, Report, drop_beside_panic, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{

@@ -8,7 +8,7 @@ use super::list::{Links, TaskList};
 use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
-use crate::hooks::drop_payload;
+use crate::hooks::{drop_beside_panic, drop_payload};
 use crate::values::{self, Values};
 use std::cell::UnsafeCell;
 use std::fmt::Debug;
@@ -637,9 +637,7 @@ unsafe fn finish<F: Future>(task: NonNull<Header>, output: Result<F::Output, Joi
             output
         }
         Err(payload) => {
-            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-                drop_payload(again);
-            }
+            drop_beside_panic(output);
             // SAFETY: RUNNING keeps the header.
             Err(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))
         }
