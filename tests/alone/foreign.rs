@@ -434,7 +434,9 @@ where
 {
     within_for(Duration::from_secs(100), || {
         let (name, count, reports) = (Name::new(), ThreadCount::default(), Reports::default());
-        let builder = reports.of(count.count(name.builder())).workers(2);
+        let builder = reports
+            .of(count.count(name.builder()))
+            .workers(heist_tests::support::workers());
         let mut runtime = builder.build().unwrap();
         runtime.run(test());
         assert_eq!(
@@ -545,7 +547,10 @@ fn a_bad_waker_takes_no_wake_up_from_those_beside_it() {
 fn wakers_are_used_by_others_after_the_end() {
     within(|| {
         for round in 0..20 {
-            let mut runtime = Runtime::builder().workers(2).build().unwrap();
+            let mut runtime = Runtime::builder()
+                .workers(heist_tests::support::workers())
+                .build()
+                .unwrap();
             let (hand, handed) = async_channel::unbounded::<Waker>();
             let drops = heist_tests::support::Drops::default();
             let users: Vec<_> = (0..3)
@@ -600,7 +605,11 @@ fn a_runtime_closes_with_bad_wakers_in_it() {
     for op in [Op::Clone, Op::Wake, Op::Drop] {
         within(move || {
             let name = Name::new();
-            let mut runtime = name.builder().workers(2).build().unwrap();
+            let mut runtime = name
+                .builder()
+                .workers(heist_tests::support::workers())
+                .build()
+                .unwrap();
             let bad = Bad::new(Some(op));
             let shared = bad.clone();
             let mut left = runtime.run(async move {

@@ -35,7 +35,7 @@ fn again(stream: &TcpStream) -> TcpStream {
 #[test]
 fn two_descriptors_of_one_socket() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (client, server) = pair().await;
             let twin = again(&server);
             let waits = heist::spawn(async move {
@@ -68,7 +68,7 @@ fn two_descriptors_of_one_socket() {
 #[test]
 fn a_socket_that_is_shut_down_elsewhere() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (client, server) = pair().await;
             let twin = std::net::TcpStream::from(server.as_fd().try_clone_to_owned().unwrap());
             let reads = heist::spawn(async move { server.read(&mut [0; 8]).await });
@@ -100,7 +100,7 @@ fn a_socket_that_is_shut_down_elsewhere() {
 #[test]
 fn a_descriptor_comes_and_goes() {
     within(|| {
-        let socket = heist::run(async {
+        let socket = crate::support::run(async {
             let (client, mut server) = pair().await;
             for n in 0..20_u8 {
                 let descriptor = OwnedFd::from(server);
@@ -123,7 +123,7 @@ fn a_descriptor_comes_and_goes() {
             client.write_all(b"z").await.unwrap();
             OwnedFd::from(server)
         });
-        heist::run(async {
+        crate::support::run(async {
             let server = TcpStream::try_from(socket).unwrap();
             assert_eq!(
                 timeout(LIMIT, server.read(&mut [0; 8]))
@@ -148,7 +148,7 @@ fn a_descriptor_comes_and_goes() {
 #[test]
 fn numbers_are_used_again_under_waiters() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let address = socket.local_addr().unwrap();
             let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -178,7 +178,7 @@ fn numbers_are_used_again_under_waiters() {
 #[test]
 fn what_cannot_be_waited_for() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let file = File::open(std::env::current_exe().unwrap()).unwrap();
             assert!(Async::new(file).is_err());
             let folder = File::open("/").unwrap();

@@ -31,7 +31,11 @@ where
 {
     within(|| {
         let (name, drops) = (Name::new(), Drops::default());
-        let mut runtime = name.builder().workers(2).build().unwrap();
+        let mut runtime = name
+            .builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         let given = drops.clone();
         let spawned = runtime.run(async {
@@ -129,7 +133,7 @@ fn timers() {
 fn regions() {
     within(|| {
         let drops = Drops::default();
-        let builder = Runtime::builder().workers(2);
+        let builder = Runtime::builder().workers(crate::support::workers());
         let mut runtime = builder
             .cancel_grace(Duration::from_millis(50))
             .build()
@@ -288,7 +292,10 @@ fn scopes_of_variables() {
 #[test]
 fn a_runtime() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         let ticks = Arc::new(Mutex::new(0_u32));
         let counts = ticks.clone();

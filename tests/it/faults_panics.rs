@@ -82,7 +82,9 @@ where
 {
     within(move || {
         let (name, count, reports) = (Name::new(), ThreadCount::default(), Reports::default());
-        let builder = reports.of(count.count(name.builder())).workers(2);
+        let builder = reports
+            .of(count.count(name.builder()))
+            .workers(crate::support::workers());
         let mut runtime = builder.build().unwrap();
         runtime.run(test());
         let works = runtime.run(async { heist::spawn(async { 1 }).await.unwrap() });
@@ -191,14 +193,14 @@ fn on_the_way_to_a_main_future() {
         }
     }
     within(|| {
-        assert_eq!(panic_text(|| heist::run(Never)), "into_future");
+        assert_eq!(panic_text(|| crate::support::run(Never)), "into_future");
         let mut runtime = Runtime::builder().workers(1).build().unwrap();
         assert_eq!(panic_text(|| runtime.run(Never)), "into_future");
         let handle = runtime.handle();
         assert_eq!(panic_text(|| handle.block_on(Never)), "into_future");
         assert_eq!(runtime.run(async { 1 }), 1);
         assert!(runtime.close().is_clean());
-        assert_eq!(heist::run(async { 2 }), 2);
+        assert_eq!(crate::support::run(async { 2 }), 2);
     });
 }
 
@@ -261,15 +263,17 @@ fn several_payloads_in_a_scope() {
     within(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            heist::Builder::new().workers(2).scope(async |s| {
-                for _ in 0..4 {
-                    let payload = Payload(drops.clone());
-                    drop(s.spawn(async move { panic_any(payload) }));
-                }
-                // All of them panic before `main` is polled again.
-                heist::block_in_place(|| std::thread::sleep(Duration::from_millis(50)));
-                yield_now().await;
-            });
+            heist::Builder::new()
+                .workers(crate::support::workers())
+                .scope(async |s| {
+                    for _ in 0..4 {
+                        let payload = Payload(drops.clone());
+                        drop(s.spawn(async move { panic_any(payload) }));
+                    }
+                    // All of them panic before `main` is polled again.
+                    heist::block_in_place(|| std::thread::sleep(Duration::from_millis(50)));
+                    yield_now().await;
+                });
         }));
         let payload = panicked.expect_err("it comes out");
         assert!(payload.is::<Payload>());
@@ -407,7 +411,9 @@ fn inside_of_a_variables_scope() {
 fn around_a_blocking_closure() {
     within(|| {
         let reports = Reports::default();
-        let builder = reports.of(Runtime::builder()).workers(2);
+        let builder = reports
+            .of(Runtime::builder())
+            .workers(crate::support::workers());
         let mut runtime = builder.blocking_threads(1).build().unwrap();
         runtime.run(async {
             let (go, gone) = std::sync::mpsc::channel::<()>();
@@ -438,13 +444,13 @@ fn what_a_closed_runtime_refuses() {
         let (bomb, other) = (Bomb("captured"), Bomb("captured"));
         let refused = catch_unwind(AssertUnwindSafe(|| handle.spawn(Armed::<()>::pending())));
         if let Ok(task) = refused {
-            assert!(heist::run(task).is_err());
+            assert!(crate::support::run(task).is_err());
         }
         let refused = catch_unwind(AssertUnwindSafe(|| {
             handle.spawn_blocking(move || drop(bomb))
         }));
         if let Ok(call) = refused {
-            assert!(heist::run(call).is_err());
+            assert!(crate::support::run(call).is_err());
         }
         let refused = handle.try_spawn(async move { drop(other) }).unwrap_err();
         std::mem::forget(refused.future);
@@ -475,7 +481,7 @@ impl Drop for AtTheEnd {
         drop(sleep(Duration::from_secs(1)));
         heist::block_in_place(|| ());
         assert_eq!(
-            heist::run(async { heist::spawn(async { 4 }).await.unwrap() }),
+            crate::support::run(async { heist::spawn(async { 4 }).await.unwrap() }),
             4
         );
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -498,7 +504,7 @@ fn destructors_of_threads_may_use_everything() {
             let begun = started.clone();
             let keep = count.clone();
             let mut runtime = Runtime::builder()
-                .workers(2)
+                .workers(crate::support::workers())
                 .on_thread_start(move || {
                     begun.fetch_add(1, Ordering::SeqCst);
                     let value = AtTheEnd(keep.clone(), Handle::try_current());

@@ -11,6 +11,7 @@
 //! | `task`       | the cell, its state word, its handles                          |
 //! | `worker`     | finds a task, runs it, goes idle                               |
 //! | `queue`      | a worker's tasks, in order                                     |
+//! | `deque`      | the only door to `crossbeam-deque`                             |
 //! | `slot`       | what a worker has, as others see it                            |
 //! | `idle`       | who searches, who sleeps, whom to wake                         |
 //! | `guests`     | foreign threads that are inside for a moment                   |
@@ -42,6 +43,8 @@ mod closing;
 mod config;
 #[cfg(not(heist_loom))]
 mod context;
+#[cfg(not(heist_loom))]
+mod deque;
 #[cfg(not(heist_loom))]
 mod fork;
 mod guests;

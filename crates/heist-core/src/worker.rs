@@ -32,6 +32,7 @@ use crate::config::{
     SPREAD_AFTER, SPREAD_LOOKS,
 };
 use crate::context::{self, Context, Current, NOTED, Role, YIELDED};
+use crate::deque::{Steal, Worker as Deque};
 use crate::hooks::Report;
 use crate::idle::Left;
 use crate::queue::Order;
@@ -39,7 +40,6 @@ use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
-use crossbeam_deque::{Steal, Worker as Deque};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
