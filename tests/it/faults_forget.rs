@@ -269,7 +269,10 @@ fn wakers() {
             })));
         }
         forget_midway(yield_now()).await;
-        forget_midway(heist::net::lookup_host("localhost:1")).await;
+        let mut lookup = Box::pin(heist::net::lookup_host("localhost:1"));
+        // The resolver may be quick.
+        let _ = poll_once(&mut lookup);
+        forget(lookup);
         2
     });
 }
