@@ -23,6 +23,13 @@ async fn forget_midway<F: Future>(future: F) {
     forget(future);
 }
 
+/// The same, for what may be ready: some drivers find out only by the next attempt that there is no more.
+fn forget_polled<F: Future>(future: F) {
+    let mut future = Box::pin(future);
+    let _ = poll_once(&mut future);
+    forget(future);
+}
+
 /// Runs `test` as a task of a runtime that has other things to do, and closes it: that must not take
 /// longer for it, and every future that was spawned must be gone, those that `test` may leave as well.
 fn on_runtime<F>(test: impl FnOnce(Drops) -> F + Send + 'static)
@@ -178,7 +185,7 @@ fn sockets_and_their_operations() {
         forget_midway(server.readable()).await;
         client.write_all(b"x").await.unwrap();
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 1);
-        forget_midway(server.readable()).await;
+        forget_polled(server.readable());
         let (reader, writer) = server.into_split();
         let mut lost = [0; 8];
         forget_midway(reader.read(&mut lost)).await;
@@ -269,10 +276,8 @@ fn wakers() {
             })));
         }
         forget_midway(yield_now()).await;
-        let mut lookup = Box::pin(heist::net::lookup_host("localhost:1"));
         // The resolver may be quick.
-        let _ = poll_once(&mut lookup);
-        forget(lookup);
+        forget_polled(heist::net::lookup_host("localhost:1"));
         2
     });
 }
