@@ -176,6 +176,33 @@ mod tests {
         assert_eq!(Arc::strong_count(&count), 1);
     }
 
+    /// The waker that waits panics when it is replaced, and when its place goes: the one that replaces it
+    /// is there all the same, and nobody sees the panic. A clone is made only of what is not there yet.
+    #[test]
+    fn a_place_survives_who_waits_in_it() {
+        struct Bad;
+        impl Wake for Bad {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("the last one is gone");
+            }
+        }
+        let place = WakerPlace::new();
+        let good = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(good.clone());
+        place.put(&Waker::from(Arc::new(Bad)), false);
+        place.put(&waker, true);
+        place.put(&waker, true);
+        assert_eq!(Arc::strong_count(&good), 3);
+        place.take().expect("it waits").wake();
+        assert_eq!(good.0.load(Relaxed), 1);
+        assert!(place.take().is_none());
+        place.put(&Waker::from(Arc::new(Bad)), true);
+        drop(place);
+    }
+
     /// A waker that makes a list of its own while the outer one runs must not see the outer buffer.
     #[test]
     fn a_nested_list_is_its_own() {
