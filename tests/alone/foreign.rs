@@ -408,6 +408,12 @@ async fn survives(name: &'static str, op: Op) {
         assert!(woken.is_ok(), "{name}, {op:?}: a wake-up was lost");
     }
     drop(place.waits);
+    // The waits that are over before their second poll have not shown anything.
+    let panicked = first.panicked() + second.panicked();
+    assert!(
+        panicked > 0 || !waits,
+        "{name}, {op:?}: it was never called"
+    );
     for bad in [first, second] {
         no_clone_is_left(&bad, name, op).await;
     }
