@@ -7,6 +7,7 @@
 
 mod debug;
 mod descriptors;
+mod faults;
 mod idle;
 mod lifetime;
 mod threads;
@@ -34,6 +35,9 @@ fn main() {
         descriptors::accept_without_descriptors,
         descriptors::no_descriptors_left,
         descriptors::connections_come_and_go,
+        faults::everything_works,
+        faults::refused_at_first,
+        faults::some_fail,
         timers::a_million_timers,
         idle::costs_nothing,
         debug::stalls_are_reported,

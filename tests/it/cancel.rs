@@ -63,7 +63,11 @@ fn aborting_never_drops_the_task_inside_the_call() {
     }
     within(|| {
         let (name, watch) = (Name::new(), Watch::default());
-        let mut runtime = name.builder().workers(2).build().unwrap();
+        let mut runtime = name
+            .builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let new = |watch: &Watch| {
             let guard = watch.guard();
             heist::spawn(async move {
@@ -111,7 +115,7 @@ fn aborting_never_drops_the_task_inside_the_call() {
 #[test]
 fn a_task_that_aborts_itself_ends_at_its_next_suspension_point() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let watch = Watch::default();
             let passed = Arc::new(AtomicUsize::new(0));
             for suspends in [true, false] {
@@ -149,7 +153,10 @@ fn a_task_that_aborts_itself_ends_at_its_next_suspension_point() {
 #[test]
 fn a_task_aborted_during_its_poll_is_dropped_after_it() {
     within(|| {
-        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         for completes in [false, true] {
             let (inside, go) = (Gate::new(), Gate::new());
@@ -212,7 +219,7 @@ fn a_task_aborted_before_its_first_poll_is_never_polled() {
 #[test]
 fn cancel_returns_when_the_future_is_gone() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for n in 0..300 {
                 let shared = Arc::new(());
                 let inside = shared.clone();
@@ -243,7 +250,7 @@ fn cancel_returns_when_the_future_is_gone() {
 #[test]
 fn a_request_stands_when_nobody_waits_for_it() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let drops = Drops::default();
             let guard = drops.guard();
             let task = heist::spawn(async move {
@@ -268,7 +275,7 @@ fn a_request_stands_when_nobody_waits_for_it() {
 fn a_local_task_is_dropped_on_its_own_thread() {
     within(|| {
         let drops = Drops::default();
-        heist::run(async {
+        crate::support::run(async {
             for n in 0..20 {
                 let (guard, not_send) = (drops.guard(), std::rc::Rc::new(()));
                 let task = heist::spawn_local(async move {
@@ -292,7 +299,10 @@ fn a_local_task_is_dropped_on_its_own_thread() {
 #[test]
 fn aborting_races_with_completing() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle: Handle = runtime.handle();
         runtime.run(async {
             let (mut completed, mut cancelled) = (0, 0);
@@ -373,7 +383,7 @@ fn a_blocking_closure_is_cancelled_only_before_it_begins() {
 #[test]
 fn a_timeout_drops_its_future() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let drops = Drops::default();
             let guard = drops.guard();
             let late = timeout(Duration::from_millis(5), async move {
@@ -401,7 +411,10 @@ fn a_timeout_drops_its_future() {
 fn a_task_that_never_rests_is_cancelled_at_the_end() {
     within(|| {
         let drops = Drops::default();
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             for _ in 0..10 {
                 let guard = drops.guard();
@@ -445,7 +458,7 @@ fn a_destructor_may_abort_and_wake_its_own_task() {
         }
     }
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for _ in 0..50 {
                 let tally = Tally::default();
                 let (hand, handed) = async_channel::bounded::<heist::task::AbortHandle>(1);
@@ -470,7 +483,7 @@ fn a_destructor_may_abort_and_wake_its_own_task() {
 #[test]
 fn an_abort_after_the_end_does_nothing() {
     within(|| {
-        let task = heist::run(async { heist::spawn(pending::<()>()) });
+        let task = crate::support::run(async { heist::spawn(pending::<()>()) });
         let abort = task.abort_handle();
         let threads: Vec<_> = (0..3)
             .map(|_| {
@@ -482,6 +495,6 @@ fn an_abort_after_the_end_does_nothing() {
             thread.join().unwrap();
         }
         eventually("finished", || abort.is_finished());
-        assert!(heist::run(task).unwrap_err().is_cancelled());
+        assert!(crate::support::run(task).unwrap_err().is_cancelled());
     });
 }

@@ -250,7 +250,7 @@ fn local_tasks_clean_up_on_their_thread() {
                 drop(helper);
             };
             if close {
-                heist::run(main());
+                crate::support::run(main());
             } else {
                 runtime.run(main());
             }
@@ -275,7 +275,11 @@ fn k24_nothing_is_kept_after_the_end() {
         let held = Arc::new(());
         let inside = held.clone();
         let name = Name::new();
-        let mut runtime = name.builder().workers(2).build().unwrap();
+        let mut runtime = name
+            .builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             for n in 0..100 {
                 let began = Signal::new();

@@ -43,7 +43,10 @@ static COUNTED: ContextVar<Counted> = ContextVar::new();
 #[test]
 fn r23_values_of_main_last_from_run_to_run() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().expect("a runtime");
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .expect("a runtime");
         assert_eq!(runtime.run(async { user() }), None);
         runtime.run(async { set_user("first") });
         assert_eq!(user(), None, "the values are the runtime's");
@@ -86,7 +89,10 @@ fn r23_the_first_run_begins_with_the_values_of_its_caller() {
             runtime.run(async { user() }).as_deref(),
             Some("before the first run")
         );
-        assert_eq!(heist::run(async { user() }).as_deref(), Some("later"));
+        assert_eq!(
+            crate::support::run(async { user() }).as_deref(),
+            Some("later")
+        );
         assert_eq!(
             thread::spawn(user).join().unwrap(),
             None,
@@ -100,7 +106,7 @@ fn r23_the_first_run_begins_with_the_values_of_its_caller() {
 #[test]
 fn k20_a_task_begins_with_a_copy() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             set_user("parent");
             let (go, gone) = oneshot::channel::<()>();
             let child = spawn(async {
@@ -142,7 +148,7 @@ fn k20_every_spawn_inherits() {
                 blocking.await.unwrap(),
             ]
         }
-        heist::run(async {
+        crate::support::run(async {
             assert_eq!(seen().await, [None; 5]);
             DEPTH.set(1);
             assert_eq!(seen().await, [Some(1); 5]);
@@ -198,7 +204,7 @@ fn k20_the_spawner_counts_and_not_the_runtime() {
         );
         assert_eq!(runtime.run(task).unwrap().as_deref(), Some("outside"));
 
-        let seen = heist::run(async move {
+        let seen = crate::support::run(async move {
             set_user("elsewhere");
             handle.spawn(async { user() }).await.unwrap()
         });
@@ -240,7 +246,7 @@ fn k20_values_do_not_mix_between_tasks_that_move() {
 fn k20_a_value_can_be_shared_on_purpose() {
     static LOG: ContextVar<Arc<Mutex<Vec<u32>>>> = ContextVar::new();
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             LOG.set(Arc::default());
             spawn(async { LOG.with(|log| log.lock().unwrap().push(1)) })
                 .await
@@ -255,7 +261,7 @@ fn k20_a_value_can_be_shared_on_purpose() {
 #[test]
 fn k20_a_scope_is_only_inside() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             DEPTH.set(0);
             let inside = DEPTH.scope(1, async {
                 assert_eq!(DEPTH.get(), Some(1));
@@ -300,7 +306,7 @@ fn k20_a_scope_moves_with_its_future() {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(scope.as_mut().poll(&mut cx).is_pending());
         assert_eq!(DEPTH.get(), None);
-        let seen = heist::run(async move {
+        let seen = crate::support::run(async move {
             DEPTH.set(10);
             let seen = spawn(async move { (scope.await, DEPTH.get()) }).await;
             (seen.unwrap(), DEPTH.get())
@@ -321,7 +327,7 @@ fn k20_destructors_in_a_scope_see_its_value() {
     within(|| {
         let seen = Arc::default();
         let look = || Look(Arc::clone(&seen));
-        heist::run(async {
+        crate::support::run(async {
             let kept = look();
             DEPTH.scope(1, async move { drop(kept) }).await;
             let kept = look();
@@ -358,7 +364,7 @@ fn k20_destructors_in_a_scope_see_its_value() {
 #[test]
 fn k20_values_end_with_their_task() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let drops = Arc::new(AtomicUsize::new(0));
             let count = || drops.load(Ordering::SeqCst);
             let value = Counted(drops.clone());
@@ -404,7 +410,7 @@ fn k20_values_end_with_their_task() {
 fn k20_values_end_with_their_runtime() {
     within(|| {
         let drops = Arc::new(AtomicUsize::new(0));
-        heist::run(async { COUNTED.set(Counted(drops.clone())) });
+        crate::support::run(async { COUNTED.set(Counted(drops.clone())) });
         assert_eq!(drops.load(Ordering::SeqCst), 1);
         let mut runtime = Runtime::new().expect("a runtime");
         runtime.run(async { COUNTED.set(Counted(drops.clone())) });
@@ -432,7 +438,7 @@ fn k20_a_value_whose_destructor_misbehaves() {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let told = reports.clone();
         let mut runtime = heist::Builder::new()
-            .workers(2)
+            .workers(crate::support::workers())
             .on_error(move |report| told.lock().unwrap().push(report.to_string()))
             .build()
             .expect("a runtime");
@@ -456,7 +462,7 @@ fn k20_a_value_whose_destructor_misbehaves() {
 #[test]
 fn k20_variables_are_independent() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             set_user("a");
             DEPTH.set(1);
             let seen = USER.with(|name| {
@@ -485,7 +491,7 @@ fn k20_variables_are_independent() {
 #[test]
 fn k25_a_blocking_closure_sees_the_values() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let closures: Vec<_> = (0..10)
                 .map(|n| {
                     DEPTH.sync_scope(n, || {
@@ -506,7 +512,7 @@ fn k25_a_blocking_closure_sees_the_values() {
 
             // A loop in a closure begins with the closure's.
             DEPTH.set(5);
-            let nested = spawn_blocking(|| heist::run(async { DEPTH.get() }));
+            let nested = spawn_blocking(|| crate::support::run(async { DEPTH.get() }));
             assert_eq!(nested.await.unwrap(), Some(5));
         });
     });

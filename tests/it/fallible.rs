@@ -23,7 +23,10 @@ impl fmt::Debug for Failure {
 
 /// A runtime that reports here.
 fn runtime(reports: &Reports) -> Runtime {
-    reports.of(Runtime::builder().workers(2)).build().unwrap()
+    reports
+        .of(Runtime::builder().workers(crate::support::workers()))
+        .build()
+        .unwrap()
 }
 
 /// The lines about errors that nobody saw.
@@ -129,7 +132,7 @@ fn what_somebody_sees_or_what_is_no_error_is_not_reported() {
         });
         runtime.close();
         let late = handle.spawn_fallible(async { Err::<(), _>("late") });
-        assert!(heist::run(late).unwrap_err().is_closed());
+        assert!(crate::support::run(late).unwrap_err().is_closed());
         drop(handle.spawn_fallible(async { Err::<(), _>("late") }));
         assert_eq!(reports.all(), [""; 0]);
     });

@@ -940,7 +940,7 @@ fn g31_a_group_works_without_a_task() {
         assert_eq!(dropped.count(), 1);
     }
     within(|| {
-        heist::run(both());
+        crate::support::run(both());
         let runtime = Runtime::new().unwrap();
         runtime.handle().block_on(both());
         let message = panic_text(|| futures::executor::block_on(both()));

@@ -38,7 +38,10 @@ impl Future for Holds {
 #[test]
 fn a_ready_handle_means_that_the_future_is_gone() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         runtime.run(async {
             for n in 0..6000 {
@@ -103,7 +106,11 @@ fn a_ready_handle_of_a_closure_means_that_its_captures_are_gone() {
 fn an_output_is_given_out_or_dropped_exactly_once() {
     within(|| {
         let (name, drops) = (Name::new(), Drops::default());
-        let runtime = name.builder().workers(2).build().unwrap();
+        let runtime = name
+            .builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         let new = || {
             let guard = drops.guard();
@@ -178,7 +185,7 @@ fn l08_l25_a_handle_can_be_awaited_anywhere() {
     within(|| {
         let first = Runtime::new().unwrap();
         let handle = first.handle();
-        let in_other = heist::run(async {
+        let in_other = crate::support::run(async {
             let task = handle.spawn(async {
                 yield_now().await;
                 1
@@ -200,7 +207,10 @@ fn l08_l25_a_handle_can_be_awaited_anywhere() {
 #[test]
 fn l24_l25_ten_threads_spawn_and_wait_at_once() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let tally = Tally::default();
         let threads: Vec<_> = (0..10_u64)
             .map(|n| {
@@ -278,7 +288,7 @@ fn l12_k21_k22_tasks_know_their_identity_and_name() {
 #[test]
 fn k21_an_error_names_its_task() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let line = line!() + 3;
             let task = heist::task::Builder::new()
                 .name("doomed")
@@ -306,7 +316,7 @@ fn k21_an_error_names_its_task() {
 #[test]
 fn polling_a_handle_after_its_output_is_a_documented_panic() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let mut task = heist::spawn(async { 1 });
             assert_eq!((&mut task).await.unwrap(), 1);
             assert!(task.is_finished());
@@ -349,7 +359,10 @@ fn handles_that_are_never_dropped_do_not_hang_the_end() {
 #[test]
 fn waiting_races_with_the_end_of_the_task() {
     within(|| {
-        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         for n in 0..2000 {
             let task = handle.spawn(async move {
@@ -375,7 +388,7 @@ fn waiting_races_with_the_end_of_the_task() {
 #[test]
 fn l04_local_tasks_take_turns_in_order() {
     within(|| {
-        let order = heist::run(async {
+        let order = crate::support::run(async {
             let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
             let (go, tasks): (Vec<_>, Vec<_>) = (0..5)
                 .map(|n| {

@@ -24,7 +24,11 @@ const SLEEPERS: usize = 10_000;
 
 /// A runtime with this many tasks asleep on its own threads.
 fn with_sleepers(name: &Name, reports: &Reports, drops: &Drops) -> Runtime {
-    let runtime = reports.of(name.builder()).workers(2).build().unwrap();
+    let runtime = reports
+        .of(name.builder())
+        .workers(crate::support::workers())
+        .build()
+        .unwrap();
     let handle = runtime.handle();
     let asleep = Arc::new(AtomicUsize::new(0));
     for _ in 0..SLEEPERS {
@@ -75,7 +79,7 @@ fn dropped_inside_a_task_of_another_runtime() {
         let (name, reports, drops) = (Name::new(), Reports::default(), Drops::default());
         let runtime = with_sleepers(&name, &reports, &drops);
         let begin = Instant::now();
-        heist::run(async move {
+        crate::support::run(async move {
             heist::spawn(async move { drop(runtime) }).await.unwrap();
         });
         assert!(begin.elapsed() < AT_ONCE, "it took {:?}", begin.elapsed());
@@ -95,7 +99,7 @@ fn closed_inside_the_main_future_of_another_runtime() {
         let (name, reports, drops) = (Name::new(), Reports::default(), Drops::default());
         let mut runtime = with_sleepers(&name, &reports, &drops);
         let begin = Instant::now();
-        heist::run(async {
+        crate::support::run(async {
             assert!(runtime.close().is_clean());
             drop(runtime);
         });
@@ -162,7 +166,7 @@ fn dropped_inside_a_blocking_closure_of_another_runtime() {
     within(|| {
         let (name, reports, drops) = (Name::new(), Reports::default(), Drops::default());
         let runtime = with_sleepers(&name, &reports, &drops);
-        heist::run(async {
+        crate::support::run(async {
             let count = drops.clone();
             heist::spawn_blocking(move || {
                 drop(runtime);
@@ -180,7 +184,7 @@ fn dropped_inside_a_blocking_closure_of_another_runtime() {
 #[test]
 fn an_unused_runtime_can_be_dropped_anywhere() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             drop(Runtime::new().unwrap());
             heist::spawn(async { drop(Runtime::new().unwrap()) })
                 .await
@@ -192,7 +196,11 @@ fn an_unused_runtime_can_be_dropped_anywhere() {
             static KEPT: std::cell::RefCell<Option<Runtime>> = const { std::cell::RefCell::new(None) };
         }
         let name = Name::new();
-        let mut runtime = name.builder().workers(2).build().unwrap();
+        let mut runtime = name
+            .builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let drops = Drops::default();
         let guard = drops.guard();
         thread::spawn(move || {
@@ -241,7 +249,7 @@ fn r16_l01_l13_a_handle_of_a_closed_runtime_answers_closed() {
         let refused = handle.try_spawn(tally.wrap(async { 3 })).unwrap_err();
         assert!(refused.error.is_closed());
         assert_eq!(tally.drops(), 1, "it was given back");
-        assert_eq!(heist::run(refused.future), 3);
+        assert_eq!(crate::support::run(refused.future), 3);
 
         let guard = drops.guard();
         let mut call = handle.spawn_blocking(move || drop(guard));
@@ -291,7 +299,10 @@ fn wakers_outlive_their_runtime() {
     within(|| {
         let (sender, wakers) = async_channel::unbounded::<Waker>();
         let tally = Tally::default();
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             let take = |sender: async_channel::Sender<Waker>| {
                 poll_fn(move |cx| {
@@ -350,7 +361,10 @@ fn l18_timers_and_sockets_outlive_their_runtime() {
     within(|| {
         let (wakes, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let (mut timer, listener, client, server, udp) = runtime.run(async {
             let mut timer = sleep(Duration::from_secs(3600));
             assert!(poll_once(&mut timer).is_pending());
@@ -393,7 +407,7 @@ fn l18_timers_and_sockets_outlive_their_runtime() {
             panic!("recv_from")
         };
         assert_closed("recv_from", &error);
-        heist::run(async {
+        crate::support::run(async {
             let mut buffer = [0; 8];
             let read = timeout(Duration::from_secs(5), server.read(&mut buffer)).await;
             assert_closed("read elsewhere", &read.expect("no hang").unwrap_err());
@@ -456,7 +470,11 @@ fn a_destructor_at_the_end_may_use_everything() {
         let (sender, said) = async_channel::unbounded();
         let name = Name::new();
         let reports = Reports::default();
-        let mut runtime = reports.of(name.builder()).workers(2).build().unwrap();
+        let mut runtime = reports
+            .of(name.builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             for n in 0..4 {
                 let mut late = Late(
@@ -499,7 +517,10 @@ fn foreign_threads_race_with_the_end() {
     within(|| {
         for _ in 0..60 {
             let tally = Tally::default();
-            let mut runtime = Runtime::builder().workers(2).build().unwrap();
+            let mut runtime = Runtime::builder()
+                .workers(crate::support::workers())
+                .build()
+                .unwrap();
             let begun = Gate::new();
             let threads: Vec<_> = (0..3)
                 .map(|n| {
@@ -547,7 +568,10 @@ fn foreign_threads_race_with_the_end() {
 #[test]
 fn block_on_comes_back_when_the_runtime_closes() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         let inside = Gate::new();
         let begun = inside.clone();

@@ -556,7 +556,7 @@ fn a_timeout_whose_regions_are_dropped_is_over() {
 #[test]
 fn a_timeout_in_the_main_future_waits_for_cleanup() {
     within(|| {
-        let carried_out = heist::run(async {
+        let carried_out = crate::support::run(async {
             let cleaned = std::cell::Cell::new(0);
             let both = futures::future::join(
                 timeout(MS, async {

@@ -133,7 +133,7 @@ fn run_panics_with_the_message_when_main_was_cancelled() {
             AbortHandle::current().abort();
             pending::<()>().await
         };
-        let text = panic_text(|| heist::run(cancelled));
+        let text = panic_text(|| crate::support::run(cancelled));
         assert!(text.contains("the main future was cancelled"), "{text}");
     });
 }
@@ -188,7 +188,7 @@ fn a_cancelled_scope_cancels_its_tasks_and_waits_for_them() {
 fn the_current_handle_is_that_of_what_is_polled() {
     within(|| {
         assert!(AbortHandle::try_current().is_none());
-        heist::run(async {
+        crate::support::run(async {
             let main = AbortHandle::current();
             assert_eq!(
                 main.id(),
@@ -231,7 +231,7 @@ fn the_current_handle_is_that_of_what_is_polled() {
 #[test]
 fn a_handle_to_main_may_outlive_the_run() {
     within(|| {
-        let late = heist::run(async { AbortHandle::current() });
+        let late = crate::support::run(async { AbortHandle::current() });
         assert!(late.is_finished());
         late.abort();
         late.clone().abort();

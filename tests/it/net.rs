@@ -52,7 +52,7 @@ async fn own_pair() -> (TcpStream, TcpStream) {
 #[test]
 fn data_and_the_end_that_arrive_together_are_both_read() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for round in 0..200 {
                 let (stream, mut peer) = pair().await;
                 let waits = round % 2 == 0;
@@ -86,7 +86,7 @@ fn data_and_the_end_that_arrive_together_are_both_read() {
 #[test]
 fn a_half_closed_connection_still_carries_the_other_direction() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (client, server) = own_pair().await;
             client.write_all(b"question").await.unwrap();
             client.shutdown(Shutdown::Write).unwrap();
@@ -123,7 +123,7 @@ fn a_half_closed_connection_still_carries_the_other_direction() {
 #[test]
 fn shutting_down_the_own_reading_side_ends_a_read() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (stream, peer) = pair().await;
             let stream = Arc::new(stream);
             let reads = stream.clone();
@@ -143,7 +143,7 @@ fn shutting_down_the_own_reading_side_ends_a_read() {
 #[test]
 fn a_reset_reaches_reader_and_writer() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (client, server) = own_pair().await;
             let server = Arc::new(server);
             let (reads, writes) = (server.clone(), server.clone());
@@ -186,7 +186,7 @@ fn a_reset_reaches_reader_and_writer() {
 #[test]
 fn a_refused_connection_is_an_error() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for _ in 0..50 {
                 let (listener, address) = listen().await;
                 drop(listener);
@@ -203,7 +203,7 @@ fn a_refused_connection_is_an_error() {
 #[test]
 fn connect_tries_every_address() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (closed, refuses) = listen().await;
             drop(closed);
             let (listener, works) = listen().await;
@@ -231,7 +231,7 @@ fn connect_tries_every_address() {
 #[test]
 fn a_peer_that_says_nothing_is_waited_for_in_vain() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (stream, mut peer) = pair().await;
             let mut buffer = [0; 8];
             for _ in 0..5 {
@@ -282,7 +282,7 @@ fn both_directions_at_once_carry_everything() {
         }
     }
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (left, right) = own_pair().await;
             let (left, right) = (Arc::new(left), Arc::new(right));
             drop(heist::spawn(sends(left.clone(), 1)));
@@ -300,7 +300,7 @@ fn both_directions_at_once_carry_everything() {
 #[test]
 fn a_reused_descriptor_number_has_no_events_of_its_predecessor() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for _ in 0..300 {
                 let (first, peer) = pair().await;
                 let number = std::os::fd::AsRawFd::as_raw_fd(&first);
@@ -333,8 +333,14 @@ fn a_reused_descriptor_number_has_no_events_of_its_predecessor() {
 #[test]
 fn l08_a_socket_works_wherever_it_is_taken() {
     within(|| {
-        let mut other = Runtime::builder().workers(2).build().unwrap();
-        let first = Runtime::builder().workers(2).build().unwrap();
+        let mut other = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
+        let first = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = first.handle();
         let (stream, mut peer) = handle.block_on(pair());
         // Its events come from its own runtime, whoever waits.
@@ -369,7 +375,10 @@ fn l08_a_socket_works_wherever_it_is_taken() {
 #[test]
 fn several_tasks_accept_from_one_listener() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             let (listener, address) = listen().await;
             let listener = Arc::new(listener);
@@ -402,7 +411,7 @@ fn several_tasks_accept_from_one_listener() {
 #[test]
 fn several_tasks_read_from_one_socket() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (stream, mut peer) = pair().await;
             let stream = Arc::new(stream);
             let readers: Vec<_> = (0..5)
@@ -437,7 +446,7 @@ fn several_tasks_read_from_one_socket() {
 #[test]
 fn datagrams_arrive_as_they_were_sent() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let left = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let right = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let to = right.local_addr().unwrap();
@@ -471,7 +480,7 @@ fn datagrams_arrive_as_they_were_sent() {
 #[test]
 fn whoever_drops_first_the_other_side_ends() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             for round in 0..60 {
                 let (left, right) = own_pair().await;
                 let (left, right) = (Arc::new(left), Arc::new(right));
@@ -498,7 +507,10 @@ fn whoever_drops_first_the_other_side_ends() {
 #[test]
 fn the_end_of_the_runtime_closes_its_connections() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let mut peers = runtime.run(async {
             let (listener, address) = listen().await;
             let mut peers = Vec::new();
@@ -532,7 +544,7 @@ fn the_end_of_the_runtime_closes_its_connections() {
 #[test]
 fn owned_halves_end_their_own_direction() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (stream, mut peer) = pair().await;
             let (reader, writer) = stream.into_split();
             writer.write_all(b"bye").await.unwrap();
@@ -576,7 +588,7 @@ fn a_thousand_connections_leave_no_descriptor() {
 #[test]
 fn l18_a_stream_can_be_dropped_on_a_foreign_thread() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             for _ in 0..20 {

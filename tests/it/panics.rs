@@ -63,7 +63,11 @@ where
 {
     within(move || {
         let (name, reports) = (Name::new(), Reports::default());
-        let mut runtime = reports.of(name.builder()).workers(2).build().unwrap();
+        let mut runtime = reports
+            .of(name.builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(test());
         let again = test.clone();
         let handle = runtime.handle();
@@ -118,7 +122,7 @@ fn a_panic_reaches_who_awaits_the_task_with_its_payload() {
 #[test]
 fn a_panic_of_a_local_task_stays_there() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let error = heist::spawn_local(async { panic_any(3_u16) })
                 .await
                 .unwrap_err();
@@ -135,7 +139,11 @@ fn workers_survive_panics() {
     within(|| {
         let count = crate::support::ThreadCount::default();
         let name = Name::new();
-        let mut runtime = count.count(name.builder()).workers(2).build().unwrap();
+        let mut runtime = count
+            .count(name.builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         runtime.run(async {
             for _ in 0..10 {
                 let tasks: Vec<JoinHandle<()>> = (0..100)
@@ -315,7 +323,11 @@ fn a_panic_of_a_payloads_destructor_escapes_nowhere() {
 fn panics_at_the_end_are_named_in_the_report() {
     within(|| {
         let (reports, drops) = (Reports::default(), Drops::default());
-        let mut runtime = reports.of(Runtime::builder()).workers(2).build().unwrap();
+        let mut runtime = reports
+            .of(Runtime::builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let seen = runtime.run(async {
             for n in 0..40 {
                 let guard = drops.guard();
@@ -353,7 +365,7 @@ fn panics_at_the_end_are_named_in_the_report() {
         assert_eq!(report.cancelled, 41, "{report}");
         assert_eq!(reports.count("Panicked"), 10, "{:?}", reports.all());
         // Who holds the handle sees it, so it was not reported.
-        let error = heist::run(seen).unwrap_err();
+        let error = crate::support::run(seen).unwrap_err();
         assert_eq!(text_of(&*error.into_panic()), "seen later");
     });
 }
@@ -363,7 +375,11 @@ fn panics_at_the_end_are_named_in_the_report() {
 fn l09_l15_a_panic_of_main_is_not_reported_and_leaves_the_runtime_usable() {
     within(|| {
         let reports = Reports::default();
-        let mut runtime = reports.of(Runtime::builder()).workers(2).build().unwrap();
+        let mut runtime = reports
+            .of(Runtime::builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let task = runtime.run(async { heist::spawn(async { yield_now().await }) });
         let payload = catch_unwind(AssertUnwindSafe(|| {
             runtime.run(async {
@@ -386,7 +402,7 @@ fn a_panic_of_mains_destructor_comes_out() {
         let drops = Drops::default();
         let output = drops.guard();
         let text = panic_text(|| {
-            heist::run(Armed {
+            crate::support::run(Armed {
                 end: Some(Ok(output)),
                 _bomb: Bomb("destructor of main"),
             })
@@ -433,7 +449,7 @@ fn hooks_that_panic_are_reported_and_survived() {
         let (name, reports) = (Name::new(), Reports::default());
         let builder: Builder = name
             .builder()
-            .workers(2)
+            .workers(crate::support::workers())
             .on_thread_start(|| panic_any("on_thread_start"))
             .on_thread_stop(|| panic_any("on_thread_stop"))
             .on_task_spawn(|_| panic_any(Bomb("on_task_spawn")));
@@ -479,7 +495,7 @@ fn l11_an_error_handler_that_panics_is_asked_again() {
             panic_any(Bomb("on_error"));
         };
         let mut runtime = Runtime::builder()
-            .workers(2)
+            .workers(crate::support::workers())
             .on_error(handler)
             .build()
             .unwrap();
@@ -516,7 +532,11 @@ fn a_waker_that_panics_harms_nobody() {
     }
     within(|| {
         let (name, count) = (Name::new(), crate::support::ThreadCount::default());
-        let mut runtime = count.count(name.builder()).workers(2).build().unwrap();
+        let mut runtime = count
+            .count(name.builder())
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let (sender, receiver) = async_channel::bounded(1);
         let mut task = runtime.handle().spawn(async move { receiver.recv().await });
         let hostile = Arc::new(Hostile(AtomicUsize::new(0)));
@@ -588,7 +608,7 @@ fn user_code_may_call_back_from_everywhere() {
         let spawned = Arc::new(AtomicUsize::new(0));
         let count = spawned.clone();
         let builder = Runtime::builder()
-            .workers(2)
+            .workers(crate::support::workers())
             .on_task_spawn(move |_| {
                 if let Some(handle) = Handle::try_current() {
                     // One level is enough, or it would go on for ever.

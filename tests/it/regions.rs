@@ -685,7 +685,7 @@ fn outside_of_a_task_a_region_is_transparent() {
         assert!(poll_once(&mut region).is_pending());
         let text = panic_text(|| {
             // One that was caught in a task is carried out of it.
-            let caught = heist::run(async {
+            let caught = crate::support::run(async {
                 let task = with_own_handle(|own| async move {
                     catch_cancel(async {
                         own.abort();
@@ -707,11 +707,11 @@ fn outside_of_a_task_a_region_is_transparent() {
 #[test]
 fn a_nested_runtime_is_inside_of_nothing() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let closure = heist::spawn_blocking(|| {
                 futures::executor::block_on(catch_cancel(async {
                     let mut outer = Box::pin(timeout(Duration::ZERO, async {
-                        heist::run(async {
+                        crate::support::run(async {
                             let task = heist::spawn(async {
                                 timeout(MS, catch_cancel(pending::<()>()))
                                     .await
@@ -831,7 +831,10 @@ fn a_second_request_drops_a_task_in_cleanup() {
 #[test]
 fn cancelling_races_with_catching() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         runtime.run(async {
             for round in 0..30 {

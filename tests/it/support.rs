@@ -12,11 +12,11 @@ use heist::{Builder, JoinHandle, Report, Runtime, timeout};
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, IntoFuture, pending};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -84,6 +84,25 @@ pub fn panic_text<T>(call: impl FnOnce() -> T) -> String {
     }
 }
 
+// ---- runtimes ----
+
+/// How many workers a runtime of these tests has, unless the test is about their number: two, or what
+/// `HEIST_WORKERS` says. `.ci/run workers` runs them with one, two and eight.
+pub fn workers() -> usize {
+    static WORKERS: OnceLock<usize> = OnceLock::new();
+    *WORKERS.get_or_init(|| match std::env::var("HEIST_WORKERS") {
+        Ok(number) => number.parse().expect("HEIST_WORKERS is a number"),
+        Err(_) => 2,
+    })
+}
+
+/// As [`heist::run`], with [`workers`].
+#[track_caller]
+pub fn run<M: IntoFuture>(main: M) -> M::Output {
+    let runtime = Runtime::builder().workers(workers()).build();
+    runtime.expect("threads start later").run(main)
+}
+
 // ---- threads and descriptors ----
 
 /// The names of all threads of this process, as the system knows them.
@@ -134,7 +153,7 @@ impl Name {
 
     /// A builder of a runtime whose threads are called so.
     pub fn builder(&self) -> Builder {
-        Runtime::builder().thread_name(&*self.0)
+        Runtime::builder().workers(workers()).thread_name(&*self.0)
     }
 
     /// The threads that are called so now.
@@ -637,5 +656,5 @@ pub fn in_a_task<F: Future + Send + 'static>(body: F) -> F::Output
 where
     F::Output: Send + 'static,
 {
-    within(|| heist::run(async { heist::spawn(body).await.unwrap_or_else(|e| panic!("{e}")) }))
+    within(|| run(async { heist::spawn(body).await.unwrap_or_else(|e| panic!("{e}")) }))
 }

@@ -494,6 +494,53 @@ fn every_link_to_a_file_of_the_repository_resolves() {
     assert_none(&complaints);
 }
 
+/// Whether there is a test, or a file of tests, that a text calls so: `net::a_name` or `net::*` for one of
+/// `tests/it` or `tests/alone`, `io: wheel::tests::a_name` for a unit test of `heist-io`.
+fn is_test(name: &str) -> bool {
+    let (file, function) = match name.split_once(": ") {
+        Some((krate, name)) => {
+            let module = name.split("::").next().unwrap_or_default();
+            let file = format!("crates/heist-{krate}/src/{module}.rs");
+            (vec![file], name.rsplit("::").next())
+        }
+        None => {
+            let module = name.split("::").next().unwrap_or_default();
+            let folders = ["it", "alone"].map(|folder| format!("tests/{folder}/{module}.rs"));
+            (folders.into(), name.rsplit("::").next())
+        }
+    };
+    let wanted = match function.unwrap_or_default() {
+        "*" => String::from("#[test]"),
+        function => format!("fn {function}("),
+    };
+    file.iter()
+        .filter_map(|file| std::fs::read_to_string(root().join(file)).ok())
+        .any(|text| text.contains(&wanted))
+}
+
+/// A page that says which test shows what is checked by nobody once the test has another name.
+#[test]
+fn every_test_that_the_page_on_faults_names_exists() {
+    let page = text("docs/verification/faults.md");
+    let mut looked_at = 0;
+    let mut complaints = Vec::new();
+    for (line, text) in prose(&page) {
+        let names = text.split('`').skip(1).step_by(2);
+        for name in names.filter(|name| name.contains("::")) {
+            looked_at += 1;
+            if !is_test(name) {
+                complaints.push(format!(
+                    "docs/verification/faults.md:{line}: no test `{name}`"
+                ));
+            }
+        }
+    }
+    assert!(looked_at > 50, "only {looked_at} names found");
+    assert_none(&complaints);
+    assert!(is_test("io: wheel::tests::*") && is_test("foreign::*"));
+    assert!(!is_test("net::a_test_that_is_not_there"));
+}
+
 /// A chapter that is not in the summary is not in the book.
 #[test]
 fn every_chapter_is_in_the_summary() {

@@ -411,7 +411,7 @@ fn a_completed_task_is_not_polled_again() {
     within(|| {
         let (sender, wakers) = async_channel::unbounded();
         let tally = Tally::default();
-        heist::run(async {
+        crate::support::run(async {
             heist::spawn(tally.wrap(poll_fn(move |cx| {
                 sender.try_send(cx.waker().clone()).unwrap();
                 Poll::Ready(())
@@ -435,7 +435,7 @@ fn a_completed_task_is_not_polled_again() {
 #[test]
 fn join_handles_wake_their_waiters_down_a_long_line() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let (go, gone) = async_channel::bounded::<()>(1);
             let mut line = heist::spawn(async move { gone.recv().await.map(|()| 0).unwrap() });
             for _ in 0..10_000 {
@@ -452,7 +452,10 @@ fn join_handles_wake_their_waiters_down_a_long_line() {
 #[test]
 fn no_spawn_from_a_foreign_thread_is_lost() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let ran = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..10)
             .map(|_| {
@@ -488,7 +491,7 @@ fn no_spawn_from_a_foreign_thread_is_lost() {
 #[test]
 fn the_last_poller_of_a_shared_future_is_woken() {
     within(|| {
-        heist::run(async {
+        crate::support::run(async {
             let bell = Arc::new(Bell::default());
             let (handed, hand) =
                 async_channel::bounded::<Pin<Box<dyn Future<Output = ()> + Send>>>(1);
@@ -530,7 +533,10 @@ fn the_last_poller_of_a_shared_future_is_woken() {
 #[test]
 fn a_timer_whose_worker_has_left_still_fires() {
     within(|| {
-        let mut runtime = Runtime::builder().workers(2).build().unwrap();
+        let mut runtime = Runtime::builder()
+            .workers(crate::support::workers())
+            .build()
+            .unwrap();
         let handle = runtime.handle();
         // Takes the first slot, so that `run` takes the second.
         let other = handle.spawn(std::future::pending::<()>());

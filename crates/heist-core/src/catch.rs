@@ -10,13 +10,14 @@
 #![forbid(unsafe_code)]
 
 use crate::context::{self, Polling};
+use crate::hooks::drop_before;
 use crate::task::{Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -171,9 +172,9 @@ impl<F: Future> Future for CatchCancel<F> {
             future.poll(cx)
         };
         let output = std::task::ready!(polled);
-        this.future.set(None);
+        let output = drop_before(this.future, output);
         *this.place = None;
-        Poll::Ready(Ok(output))
+        Poll::Ready(Ok(output.unwrap_or_else(|payload| resume_unwind(payload))))
     }
 }
 

@@ -10,7 +10,9 @@ use crate::task::{Id, JoinError, Label};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// Something that went wrong and that no return value can tell.
@@ -211,5 +213,25 @@ pub(crate) fn report_to_stderr(report: &Report<'_>) {
 pub fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
+    }
+}
+
+/// Drops a value of the user's while a panic is on its way already: on top of that, a panic of this one
+/// would end the process. So nobody sees it.
+pub fn drop_beside_panic<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        drop_payload(payload);
+    }
+}
+
+/// Drops a future before its output is given out: whoever sees that knows that all the future had is gone.
+/// A panic of the destructor takes the output's place.
+pub(crate) fn drop_before<F, T>(mut future: Pin<&mut Option<F>>, output: T) -> thread::Result<T> {
+    match catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+        Ok(()) => Ok(output),
+        Err(payload) => {
+            drop_beside_panic(output);
+            Err(payload)
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! | `task`       | the cell, its state word, its handles                          |
 //! | `worker`     | finds a task, runs it, goes idle                               |
 //! | `queue`      | a worker's tasks, in order                                     |
+//! | `deque`      | the only door to `crossbeam-deque`                             |
 //! | `slot`       | what a worker has, as others see it                            |
 //! | `spread`     | when a busy worker wakes a second one                          |
 //! | `idle`       | who searches, who sleeps, whom to wake                         |
@@ -43,6 +44,8 @@ mod closing;
 mod config;
 #[cfg(not(heist_loom))]
 mod context;
+#[cfg(not(heist_loom))]
+mod deque;
 #[cfg(not(heist_loom))]
 mod fork;
 mod guests;
@@ -97,7 +100,7 @@ mod surface {
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
     pub use crate::fork::forked;
-    pub use crate::hooks::{Hooks, Report, drop_payload};
+    pub use crate::hooks::{Hooks, Report, drop_beside_panic, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
     pub use crate::runtime::{
@@ -109,7 +112,7 @@ mod surface {
     pub use crate::shared::Spawn;
     pub use crate::task::{
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
-        Unseen, Wait, abort_at, shield,
+        Unseen, Wait, abort_at, drop_foreign, shield, wake_foreign,
     };
     pub use crate::values::{VarKey, VarValue, replace_var, var};
 }

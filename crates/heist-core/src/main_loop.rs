@@ -10,7 +10,7 @@
 use crate::closing::{Cleanup, Graces, ShutdownReport, close_here};
 use crate::config::MainThread;
 use crate::context::{self, Context, Current, Role};
-use crate::hooks::{Report, drop_payload};
+use crate::hooks::{Report, drop_beside_panic, drop_payload};
 use crate::pinned::Local;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
@@ -104,9 +104,7 @@ impl MainLoop {
             (outcome, Ok(())) => outcome,
             (Outcome::Output(output), Err(payload)) => {
                 // As for tasks: a panic of the destructor takes the output's place.
-                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-                    drop_payload(again);
-                }
+                drop_beside_panic(output);
                 Outcome::Panicked(payload)
             }
             (Outcome::Cancelled | Outcome::Forked, Err(payload)) => Outcome::Panicked(payload),

@@ -40,8 +40,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config::LOCAL_QUEUE;
+use crate::deque::{Steal, Stealer, Worker as Deque};
 use crate::task::Runnable;
-use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, RangeBounds};

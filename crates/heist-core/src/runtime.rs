@@ -5,7 +5,7 @@
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
 use crate::context::{self, Context, Current, Role, YIELDED};
-use crate::hooks::{Report, report_to_stderr};
+use crate::hooks::{Report, drop_before, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::seam::Seam;
@@ -15,7 +15,7 @@ use crate::values::{self, Values};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::pin::{Pin, pin};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -357,11 +357,15 @@ impl Handle {
         let waker = Waker::from(parker.clone());
         // The future is pinned inside the closure, so that it is dropped in the context as well.
         context::enter(&cx, || {
-            let mut future = pin!(future);
+            let mut future = pin!(Some(future));
             let mut task = std::task::Context::from_waker(&waker);
             loop {
-                match cx.polling(Current::Main, || future.as_mut().poll(&mut task)) {
-                    Poll::Ready(output) => return Ok(output),
+                let polled = future.as_mut().as_pin_mut().expect("not ready yet");
+                match cx.polling(Current::Main, || polled.poll(&mut task)) {
+                    Poll::Ready(output) => {
+                        let output = drop_before(future, output);
+                        return Ok(output.unwrap_or_else(|payload| resume_unwind(payload)));
+                    }
                     Poll::Pending if self.is_forked() => return Err(NotEntered::Forked),
                     Poll::Pending => parker.park(),
                 }

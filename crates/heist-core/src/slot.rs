@@ -6,9 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+use crate::deque::Worker as Deque;
 use crate::queue::Queue;
 use crate::task::{Place, Runnable, TaskList};
-use crossbeam_deque::Worker as Deque;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

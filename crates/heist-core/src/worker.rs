@@ -31,6 +31,7 @@ use crate::config::{
     DRIVER_INTERVAL, INJECTOR_BATCH, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE, SPARE_NAP,
 };
 use crate::context::{self, Context, Current, NOTED, Role, YIELDED};
+use crate::deque::{Steal, Worker as Deque};
 use crate::hooks::Report;
 use crate::idle::Left;
 use crate::queue::Order;
@@ -39,7 +40,6 @@ use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
-use crossbeam_deque::{Steal, Worker as Deque};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -111,6 +111,19 @@ mod tests {
         }
     }
 
+    /// Numbers at both ends of the range and in the middle: what has an instant has that number again,
+    /// and later numbers have later instants.
+    #[test]
+    fn extreme_numbers_go_there_and_back() {
+        let mut last = None;
+        for n in [0, 1, BEFORE - 1, BEFORE, now(), 1 << 63, NEVER - 1] {
+            let Some(there) = to_std(n) else { continue };
+            assert_eq!(from_std(there), n);
+            assert!(last.is_none_or(|last| last < there), "{n}");
+            last = Some(there);
+        }
+    }
+
     #[test]
     fn the_ends_of_the_range_saturate() {
         assert_eq!(to_std(NEVER), None);

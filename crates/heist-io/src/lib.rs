@@ -52,7 +52,7 @@
 //! | `registry`  | keys of sources                                                         |
 //! | `timer`     | [`Timer`], the timers of a shard                                        |
 //! | `wheel`     | the timing wheel, pure data                                             |
-//! | `wakers`    | running collected wakers                                                |
+//! | `wakers`    | where a waker waits; running collected ones                             |
 //! | `clock`     | nanoseconds and `Instant`                                               |
 //! | `fork`      | a driver in the child of a fork                                         |
 //! | `sys`       | epoll, and everything else through `polling`; one file each, same names |

@@ -5,7 +5,7 @@
 //! the readiness word (see `readiness.rs` for its protocol) and the places where wakers wait:
 //!
 //! - one **slot** per direction for [`Source::poll_ready`]: the waker of the last poller. This is
-//!   what a socket's `poll_read` and `poll_write` use; it neither allocates nor locks;
+//!   what a socket's `poll_read` and `poll_write` use; it does not allocate;
 //! - one **list** for [`Source::ready`], for any number of tasks at once.
 //!
 //! A waker is put into its place first, then the word is told (edge 2), and the answer of that one
@@ -16,7 +16,7 @@
 //!
 //! # Order of locks
 //!
-//! turn → registry → waiter list. No user code runs under any of them: wakers are cloned before,
+//! turn → registry → waiter list, or slot. No user code runs under any of them: wakers are cloned before,
 //! moved under, and dropped or run after.
 
 #![forbid(unsafe_code)]
@@ -34,16 +34,16 @@ use crate::home::{Home, Lease};
 use crate::readiness::{Direction, End, Occurred, Place, Ready, Waiting, Word};
 use crate::registry::Key;
 use crate::shard::Shard;
-use crate::sync::{AtomicWaker, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use crate::sys::{BorrowedIo, Interest, Registration};
 use crate::waiters::{NOWHERE, Waiters};
-use crate::wakers::WakeList;
+use crate::wakers::{self, WakeList};
 
 /// What driver and user share about a source.
 pub(crate) struct Record {
     word: Word,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    reader: wakers::WakerPlace,
+    writer: wakers::WakerPlace,
     /// Locked only by waiters of the list, and by an event that finds one announced.
     list: Mutex<Waiters>,
     /// No business of events. Here and not in the `Source`, which is part of many tasks.
@@ -54,14 +54,14 @@ impl Record {
     pub(crate) fn new(key: Key, home: Home) -> Self {
         Self {
             word: Word::new(key.generation()),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
+            reader: wakers::WakerPlace::new(),
+            writer: wakers::WakerPlace::new(),
             list: Mutex::new(Waiters::new()),
             home,
         }
     }
 
-    fn slot(&self, direction: Direction) -> &AtomicWaker {
+    fn slot(&self, direction: Direction) -> &wakers::WakerPlace {
         match direction {
             Direction::Read => &self.reader,
             Direction::Write => &self.writer,
@@ -173,11 +173,13 @@ impl Source {
         if seen.satisfies(d) {
             return Poll::Ready(answer(seen));
         }
-        self.poll_wait(d, cx)
+        self.poll_wait(d, seen, cx)
     }
 
-    fn poll_wait(&self, d: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        self.record.slot(d).register(cx.waker());
+    fn poll_wait(&self, d: Direction, seen: Ready, cx: &Context<'_>) -> Poll<io::Result<Ready>> {
+        // An event takes the waker out and the word says so; else the task has polled once more.
+        let waits = seen.is_awaited(d);
+        self.record.slot(d).put(cx.waker(), waits);
         self.sleep(d, Place::Slot)
     }
 
@@ -426,7 +428,7 @@ impl ReadyFuture<'_> {
         let (place, old) = list.put(self.place, self.direction, waker);
         self.place = place;
         drop(list);
-        drop(old);
+        old.into_iter().for_each(wakers::let_go);
     }
 
     fn unlist(&mut self) {
@@ -437,7 +439,7 @@ impl ReadyFuture<'_> {
             }
             let place = std::mem::replace(&mut self.place, NOWHERE);
             let removed = self.source.record.list.lock().remove(place);
-            drop(removed);
+            removed.into_iter().for_each(wakers::let_go);
         }
     }
 }

@@ -3,8 +3,6 @@
 //! Under `--cfg heist_loom` every name here becomes a stand-in that the model checker can see, so
 //! that [`models`](crate) run the very code that ships. What differs from the real thing:
 //!
-//! - [`AtomicWaker`] is a locked cell. The real one orders `register` against `take` by
-//!   read-modify-writes of one word, the stand-in by its lock: the same guarantee, no more.
 //! - [`park`] with a timeout returns at once, as if the time had passed. Models have no clock.
 
 #![forbid(unsafe_code)]
@@ -19,7 +17,6 @@ pub(crate) use self::modelled::*;
 mod real {
     use std::time::Duration;
 
-    pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -38,7 +35,6 @@ mod real {
 #[cfg(heist_loom)]
 mod modelled {
     use std::sync::Arc;
-    use std::task::Waker;
     use std::time::Duration;
 
     pub(crate) use loom::sync::Condvar;
@@ -104,6 +100,12 @@ mod modelled {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0
+                .get_mut()
+                .unwrap_or_else(|poison| poison.into_inner())
+        }
     }
 
     /// A reader-writer lock without poisoning. Modelled as a plain lock: no reader here waits for
@@ -121,24 +123,6 @@ mod modelled {
 
         pub(crate) fn write(&self) -> MutexGuard<'_, T> {
             self.0.lock()
-        }
-    }
-
-    /// A waker cell: the last `register` wins, `take` empties.
-    pub(crate) struct AtomicWaker(Mutex<Option<Waker>>);
-
-    impl AtomicWaker {
-        pub(crate) fn new() -> Self {
-            Self(Mutex::new(None))
-        }
-
-        pub(crate) fn register(&self, waker: &Waker) {
-            let old = self.0.lock().replace(waker.clone());
-            drop(old);
-        }
-
-        pub(crate) fn take(&self) -> Option<Waker> {
-            self.0.lock().take()
         }
     }
 }

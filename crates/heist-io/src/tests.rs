@@ -951,7 +951,7 @@ fn wakers_may_do_as_they_like() {
     let mut cx = Context::from_waker(&waker);
     assert!(source.poll_ready(R, &mut cx).is_pending());
     let mut timer = driver.timer(0);
-    assert!(timer.poll_at(now() + MILLI, &mut cx).is_pending());
+    assert!(timer.poll_at(now() + 20 * MILLI, &mut cx).is_pending());
     b.write_all(b"x").unwrap();
     while rude.1.load(SeqCst) < 2 {
         driver.park(0, NEVER);

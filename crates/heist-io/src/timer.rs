@@ -44,7 +44,7 @@ use crate::clock::{NEVER, now};
 use crate::driver::Closed;
 use crate::shard::Shard;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::wakers::WakeList;
+use crate::wakers::{WakeList, let_go};
 use crate::wheel::{EntryId, Wheel};
 
 /// How many timers are fired under one lock. Bounds how long the lock is held, and the latency of
@@ -98,6 +98,7 @@ impl Timers {
         // Ordering: Relaxed: written under this lock.
         if self.closed.load(Ordering::Relaxed) {
             drop(wheel);
+            let_go(waker);
             return Armed::Closed;
         }
         match wheel.insert(now, deadline, waker) {
@@ -108,7 +109,7 @@ impl Timers {
             }
             Err(waker) => {
                 drop(wheel);
-                drop(waker);
+                let_go(waker);
                 Armed::Due
             }
         }
@@ -144,8 +145,10 @@ impl Timers {
 
     fn replace(&self, id: EntryId, waker: Waker) -> bool {
         let replaced = self.wheel.lock().replace(id, waker);
-        // The old waker, or ours, is dropped here, after the lock.
-        replaced.is_ok()
+        let is_there = replaced.is_ok();
+        // The old waker, or ours.
+        let_go(replaced.unwrap_or_else(|ours| ours));
+        is_there
     }
 
     fn cancel(&self, id: EntryId) {
@@ -155,7 +158,7 @@ impl Timers {
             self.alarm.set(NEVER);
         }
         drop(wheel);
-        drop(waker);
+        waker.into_iter().for_each(let_go);
     }
 
     /// Runs the wakers of all timers that are due. Answers how many.

@@ -4,6 +4,10 @@
 //! ever *moves* wakers while it holds something, and runs them here, with nothing held. One that
 //! panics does not keep the others from running.
 //!
+//! A [`WakerPlace`] is where a waker waits meanwhile. What panics when it is cloned leaves the place as it
+//! was; what panics when it is dropped panics to nobody ([`let_go`]), since whoever puts another one
+//! into its place is innocent of it.
+//!
 //! The buffer is kept per thread between batches, so that a turn allocates nothing. A waker that
 //! calls back into the driver finds the thread's buffer taken and gets a fresh one.
 
@@ -13,6 +17,8 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+use crate::sync::Mutex;
 
 /// A buffer that once grew beyond this is freed and not kept: 16 KiB per thread.
 const KEEP: usize = 1024;
@@ -62,6 +68,59 @@ impl WakeList {
             let _ = SPARE.try_with(|spare| spare.set(list));
         }
         count
+    }
+}
+
+/// Drops a waker; a panic of it goes nowhere. No lock of ours may be held by the caller.
+pub(crate) fn let_go(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
+        discard(payload);
+    }
+}
+
+/// Where one waker waits: that of whoever came last.
+///
+/// A lock, held for a move of two words, and hardly ever by two at once: whoever waits here, and the
+/// thread that brings the event. An `AtomicWaker` would clone and drop under a lock of its own, and one
+/// panic of those would leave it locked: nobody who waits there later is ever woken.
+pub(crate) struct WakerPlace(Mutex<Option<Waker>>);
+
+impl WakerPlace {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Puts a clone of `waker` in, unless it is there. `likely` says that it may well be, and that a
+    /// look is worth its while.
+    #[inline]
+    pub(crate) fn put(&self, waker: &Waker, likely: bool) {
+        if likely && self.holds(waker) {
+            return;
+        }
+        let waker = waker.clone();
+        let old = self.0.lock().replace(waker);
+        if let Some(old) = old {
+            let_go(old);
+        }
+    }
+
+    fn holds(&self, waker: &Waker) -> bool {
+        let place = self.0.lock();
+        place.as_ref().is_some_and(|old| old.will_wake(waker))
+    }
+
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Waker> {
+        self.0.lock().take()
+    }
+}
+
+impl Drop for WakerPlace {
+    fn drop(&mut self) {
+        // Not by the lock: in the child of a fork it may be locked for ever.
+        if let Some(waker) = self.0.get_mut().take() {
+            let_go(waker);
+        }
     }
 }
 
@@ -115,6 +174,33 @@ mod tests {
         assert_eq!(list.run(), 3);
         assert_eq!(count.0.load(Relaxed), 2);
         assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    /// The waker that waits panics when it is replaced, and when its place goes: the one that replaces it
+    /// is there all the same, and nobody sees the panic. A clone is made only of what is not there yet.
+    #[test]
+    fn a_place_survives_who_waits_in_it() {
+        struct Bad;
+        impl Wake for Bad {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("the last one is gone");
+            }
+        }
+        let place = WakerPlace::new();
+        let good = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(good.clone());
+        place.put(&Waker::from(Arc::new(Bad)), false);
+        place.put(&waker, true);
+        place.put(&waker, true);
+        assert_eq!(Arc::strong_count(&good), 3);
+        place.take().expect("it waits").wake();
+        assert_eq!(good.0.load(Relaxed), 1);
+        assert!(place.take().is_none());
+        place.put(&Waker::from(Arc::new(Bad)), true);
+        drop(place);
     }
 
     /// A waker that makes a list of its own while the outer one runs must not see the outer buffer.

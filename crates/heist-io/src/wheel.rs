@@ -673,6 +673,55 @@ mod tests {
         b.check();
     }
 
+    /// The machine was suspended, for an hour, for years, up to the end of the clock: whatever is due
+    /// fires in order, what is not stays, and what is inserted afterwards is placed right.
+    #[test]
+    fn a_jump_of_the_clock_loses_nothing() {
+        const HOUR: u64 = 3600 * 1_000_000_000;
+        for jump in [
+            HOUR,
+            24 * 365 * HOUR,
+            100 * 24 * 365 * HOUR,
+            NEVER - 3 * HOUR,
+        ] {
+            let mut b = Bench::new();
+            let before: Vec<_> = (0..64).map(|bit| 1 << bit).collect();
+            for &deadline in before.iter().rev() {
+                b.insert(0, deadline).unwrap();
+            }
+            let (due, later): (Vec<u64>, Vec<u64>) = before.iter().partition(|at| **at <= jump);
+            assert_eq!(b.advance(jump), due);
+            b.check();
+            let after = [jump + 1, jump + TICK, jump + HOUR];
+            for deadline in after {
+                b.insert(jump, deadline).unwrap();
+            }
+            b.check();
+            let mut rest: Vec<u64> = later.into_iter().chain(after).collect();
+            rest.sort_unstable();
+            assert_eq!(b.wheel.next_deadline(), rest[0]);
+            assert_eq!(b.advance(NEVER - 1), rest);
+        }
+    }
+
+    /// A thread that read the clock before another did comes later: the wheel turns back nowhere, and
+    /// gives what it was swept up to back.
+    #[test]
+    fn an_older_reading_of_the_clock_turns_nothing_back() {
+        let mut b = Bench::new();
+        b.insert(0, 1 << 40).unwrap();
+        assert_eq!(b.advance(1 << 39), []);
+        assert_eq!(b.advance(5), []);
+        assert_eq!(b.wheel.swept(), 1 << 39);
+        assert!(b.insert(3, 1 << 38).is_err());
+        let moved = b.insert(3, (1 << 39) + 1).unwrap();
+        assert!(!b.wheel.reschedule(3, moved, 1 << 39));
+        assert!(b.wheel.reschedule(3, moved, NEVER));
+        b.check();
+        assert_eq!(b.advance(NEVER - 1), [1 << 40]);
+        assert_eq!(b.wheel.len(), 1);
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Insert(u64),

@@ -27,7 +27,7 @@ use crate::Handle;
 use crate::task::{self, catch_cancel};
 use body::Body;
 use child::{Member, Place};
-use heist_core::{Cancelled, Spawn};
+use heist_core::{Cancelled, Spawn, drop_beside_panic};
 use state::{Options, State, Who, Why};
 use std::error::Error;
 use std::fmt;
@@ -572,6 +572,7 @@ where
     guard.0 = None;
 
     if let Some(payload) = end.panic {
+        drop_beside_panic(output);
         resume_unwind(payload);
     }
     let failed = !end.errors.is_empty();

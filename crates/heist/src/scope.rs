@@ -25,7 +25,7 @@
 use crate::interrupt::give_up;
 use crate::run::check_nested;
 use crate::{Builder, Handle, JoinError, JoinHandle, Runtime};
-use heist_core::Spawn;
+use heist_core::{Spawn, drop_beside_panic, drop_payload};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
@@ -113,12 +113,24 @@ where
         Ok(output)
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.run_and_close(site, main)));
-    // The runtime has ended, whatever goes on now: a panic of the body or of a task, or Ctrl-C.
-    match ended {
-        Ok(Ok(Ok(output))) => output,
-        Ok(Ok(Err(payload))) | Err(payload) => resume_unwind(payload),
+    // The runtime has ended, whatever goes on now: a panic of the body or of a task, or Ctrl-C. A task
+    // that panicked later than `main` has looked has left its payload.
+    let late = state.inner.lock().panic.take();
+    match (ended, late) {
+        (Ok(Ok(Ok(output))), None) => output,
+        (Ok(Ok(Ok(output))), Some(payload)) => {
+            drop_beside_panic(output);
+            resume_unwind(payload)
+        }
+        (Ok(Ok(Err(payload))) | Err(payload), late) => {
+            late.into_iter().for_each(drop_payload);
+            resume_unwind(payload)
+        }
         // The body was cancelled, and with it the tasks.
-        Ok(Err(error)) => give_up(&error),
+        (Ok(Err(error)), late) => {
+            late.into_iter().for_each(drop_payload);
+            give_up(&error)
+        }
     }
 }
 
@@ -259,9 +271,9 @@ impl State {
         if let Some(waker) = waker {
             waker.wake();
         }
-        // Its destructor is user code: no lock is held any more, and the task's own guard catches
-        // what it throws.
-        drop(late);
+        // Its destructor is user code: no lock is held any more, and what it throws goes nowhere, for
+        // the one before is on its way.
+        late.into_iter().for_each(drop_payload);
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::{FRESH_LIMIT, KEPT, Order, Queue};
 use crate::config::{INJECTOR_INTERVAL, LOCAL_QUEUE};
+use crate::deque::{Steal, Worker as Deque};
 use crate::task::{Birth, Id, Kind, New, Runnable, Started, TaskList, Unseen, create};
-use crossbeam_deque::{Steal, Worker as Deque};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;

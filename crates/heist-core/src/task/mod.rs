@@ -52,4 +52,5 @@ pub(crate) use raw::{Birth, Header, New, Place, Runnable, Running, Side, Started
 pub use raw::{Kind, Unseen};
 pub(crate) use region::{Key, Polled, Why};
 pub use wait::Wait;
-pub(crate) use waker::{is_of, wake_foreign};
+pub(crate) use waker::is_of;
+pub use waker::{drop_foreign, wake_foreign};

@@ -8,7 +8,7 @@ use super::list::{Links, TaskList};
 use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
-use crate::hooks::drop_payload;
+use crate::hooks::{drop_beside_panic, drop_payload};
 use crate::values::{self, Values};
 use std::cell::UnsafeCell;
 use std::fmt::Debug;
@@ -79,16 +79,24 @@ impl SideCell {
         SideCell(AtomicPtr::new(pointer.cast_mut()))
     }
 
-    fn get(&self) -> Option<&Side> {
+    /// Null, or what `Arc::into_raw` gave.
+    fn pointer(&self) -> *const Side {
         // Ordering: Acquire pairs with the Release of `make`: the fields are visible.
-        let side = self.0.load(Ordering::Acquire);
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn get(&self) -> Option<&Side> {
         // SAFETY: a pointer that is not null came from `Arc::into_raw` with the count that is
         // given back in `drop` alone, and is never replaced: valid as long as `self`.
-        unsafe { side.as_ref() }
+        unsafe { self.pointer().as_ref() }
     }
 
     fn counted(&self) -> Option<Arc<Side>> {
-        let side: *const Side = self.get()?;
+        // Not by way of a `&Side`: that may be used for the `Side` alone, and not for the counts beside it.
+        let side = self.pointer();
+        if side.is_null() {
+            return None;
+        }
         // SAFETY: as in `get`; the count is for the `Arc` of the next line.
         unsafe { Arc::increment_strong_count(side) };
         // SAFETY: from `Arc::into_raw`, with the count added above.
@@ -637,9 +645,7 @@ unsafe fn finish<F: Future>(task: NonNull<Header>, output: Result<F::Output, Joi
             output
         }
         Err(payload) => {
-            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-                drop_payload(again);
-            }
+            drop_beside_panic(output);
             // SAFETY: RUNNING keeps the header.
             Err(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))
         }

@@ -121,7 +121,7 @@ pub(super) fn schedule(task: Runnable) {
 /// Wakes a waker that may be somebody else's: user code, which may panic in `wake` and again when
 /// it is dropped. The two are kept apart, because the second on top of the first would end the
 /// process.
-pub(crate) fn wake_foreign(waker: Waker) {
+pub fn wake_foreign(waker: Waker) {
     if std::ptr::eq(waker.vtable(), &VTABLE) {
         return waker.wake();
     }
@@ -132,7 +132,7 @@ pub(crate) fn wake_foreign(waker: Waker) {
 }
 
 /// Drops somebody else's waker, which is user code and may panic.
-pub(crate) fn drop_foreign(waker: Waker) {
+pub fn drop_foreign(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
         drop_payload(payload);
     }

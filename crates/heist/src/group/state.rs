@@ -25,7 +25,7 @@ use super::child::ChildError;
 use super::error::Panicked;
 use crate::Handle;
 use crate::task::{AbortHandle, Label};
-use heist_core::{Spawn, abort_at, drop_payload};
+use heist_core::{Spawn, abort_at, drop_foreign, drop_payload, wake_foreign};
 use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,7 +209,7 @@ impl State {
             .get_mut(&key)
             .and_then(|entry| entry.turn.replace(waker));
         drop(inner);
-        drop(old);
+        old.into_iter().for_each(drop_foreign);
         Poll::Pending
     }
 
@@ -235,10 +235,10 @@ impl State {
             None
         };
         drop(inner);
-        drop(entry);
-        for waker in turn.into_iter().chain(owner) {
-            waker.wake();
-        }
+        let own = entry.and_then(|entry| entry.turn);
+        own.into_iter().for_each(drop_foreign);
+        // Two of them: a panic of one must not take the other's wake-up.
+        turn.into_iter().chain(owner).for_each(wake_foreign);
     }
 
     // ---- failures ----
@@ -318,7 +318,7 @@ impl State {
         let owner = inner.owner.take();
         drop(inner);
         ask(&tasks, &why);
-        owner.into_iter().for_each(Waker::wake);
+        owner.into_iter().for_each(wake_foreign);
     }
 
     /// Asks all children once more.
@@ -335,7 +335,7 @@ impl State {
             Phase::Open | Phase::Closed => None,
         };
         drop(inner);
-        drop(old);
+        old.into_iter().for_each(drop_foreign);
         why
     }
 
@@ -354,7 +354,7 @@ impl State {
             let (mut inner, old) = self.look(cx);
             let end = inner.take_end();
             drop(inner);
-            drop(old);
+            old.into_iter().for_each(drop_foreign);
             match end {
                 None => Poll::Pending,
                 Some((failures, None)) => {
@@ -389,7 +389,7 @@ impl State {
         let tasks = if asked { Vec::new() } else { inner.tasks(None) };
         drop(inner);
         ask(&tasks, &self.because(DROPPED));
-        drop(owner);
+        owner.into_iter().for_each(drop_foreign);
         self.report_all(failures);
         panic
             .into_iter()

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use heist_core::{drop_foreign, wake_foreign};
 use parking_lot::Mutex;
 use std::error::Error;
 use std::fmt;
@@ -120,9 +121,7 @@ impl Deadline {
             shared.deadline = deadline;
             shared.waker.take()
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(wake_foreign);
         Ok(())
     }
 
@@ -207,7 +206,7 @@ impl Handed {
         let old = shared.waker.replace(waker);
         let deadline = shared.deadline;
         drop(shared);
-        drop(old);
+        old.into_iter().for_each(drop_foreign);
         Some(deadline)
     }
 
@@ -248,7 +247,7 @@ impl Handed {
             shared.state = state;
             let waker = shared.waker.take();
             drop(shared);
-            drop(waker);
+            waker.into_iter().for_each(drop_foreign);
         }
     }
 }

@@ -579,6 +579,10 @@ fn a_runtime_dropped_inside_its_own_closure() {
 /// A poll outlasts `poll_grace`: its handle says so, the report names it, and the future is dropped
 /// when the poll comes back at last.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "its graces are shorter than what Miri needs to join a thread"
+)]
 fn a_poll_that_outlasts_its_grace_is_abandoned() {
     within("abandon", || {
         let mut config = config(2);

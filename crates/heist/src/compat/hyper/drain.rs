@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use heist_core::{drop_foreign, wake_foreign};
 use parking_lot::Mutex;
 
 /// How far the end of the server has come.
@@ -111,7 +112,8 @@ impl Drain {
         self.shared.phase.store(phase as u8, Ordering::Relaxed);
         let wakers = mem::take(&mut open.wakers);
         drop(open);
-        wakers.into_values().for_each(Waker::wake);
+        // A panic of one must not take the others' wake-ups.
+        wakers.into_values().for_each(wake_foreign);
     }
 
     /// Waits until no connection is open.
@@ -124,7 +126,7 @@ impl Drain {
             }
             let old = open.empty.replace(waker);
             drop(open);
-            drop(old);
+            old.into_iter().for_each(drop_foreign);
             Poll::Pending
         })
         .await;
@@ -163,7 +165,7 @@ impl Connection {
         let now = Phase::from_u8(self.shared.phase.load(Ordering::Relaxed));
         let old = open.wakers.insert(self.key, listed);
         drop(open);
-        drop(old);
+        old.into_iter().for_each(drop_foreign);
         self.registered = Some((own, now));
         now
     }
@@ -180,10 +182,8 @@ impl Drop for Connection {
             None
         };
         drop(open);
-        drop(own);
-        if let Some(empty) = empty {
-            empty.wake();
-        }
+        own.into_iter().for_each(drop_foreign);
+        empty.into_iter().for_each(wake_foreign);
     }
 }
 

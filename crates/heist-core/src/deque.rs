@@ -1,0 +1,135 @@
+//! The only door to `crossbeam-deque`.
+//!
+//! Its buffers race on purpose: a thief reads a slot that the owner may be writing, and throws away what
+//! it read if the slot was not its own after all. Miri reports that, rightly, and would look no further. So
+//! there the names of this module stand for queues behind one lock each, with the same methods and the same
+//! guarantees, first in first out. The real ones are covered by the stress tests and ThreadSanitizer.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(miri))]
+pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+
+#[cfg(miri)]
+pub(crate) use self::locked::*;
+
+#[cfg(miri)]
+mod locked {
+    pub(crate) use crossbeam_deque::Steal;
+    use parking_lot::Mutex;
+    use std::cell::Cell;
+    use std::collections::VecDeque;
+    use std::marker::PhantomData;
+    use std::sync::Arc;
+
+    type Shared<T> = Arc<Mutex<VecDeque<T>>>;
+
+    /// The owner's end, for one thread at a time.
+    #[derive(Debug)]
+    pub(crate) struct Worker<T> {
+        list: Shared<T>,
+        not_sync: PhantomData<Cell<()>>,
+    }
+
+    /// An end for thieves.
+    #[derive(Debug)]
+    pub(crate) struct Stealer<T>(Shared<T>);
+
+    /// A queue that is nobody's.
+    #[derive(Debug)]
+    pub(crate) struct Injector<T>(Shared<T>);
+
+    impl<T> Worker<T> {
+        pub(crate) fn new_fifo() -> Worker<T> {
+            Worker {
+                list: Arc::default(),
+                not_sync: PhantomData,
+            }
+        }
+
+        pub(crate) fn stealer(&self) -> Stealer<T> {
+            Stealer(self.list.clone())
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.list.lock().push_back(value);
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.list.lock().pop_front()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.list.lock().len()
+        }
+    }
+
+    impl<T> Stealer<T> {
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.lock().is_empty()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().len()
+        }
+
+        pub(crate) fn steal(&self) -> Steal<T> {
+            steal(&self.0, 1, None)
+        }
+
+        /// At most half, as the real one.
+        pub(crate) fn steal_batch_with_limit_and_pop(
+            &self,
+            own: &Worker<T>,
+            limit: usize,
+        ) -> Steal<T> {
+            let half = self.len().div_ceil(2);
+            steal(&self.0, limit.min(half), Some(own))
+        }
+    }
+
+    impl<T> Injector<T> {
+        pub(crate) fn new() -> Injector<T> {
+            Injector(Arc::default())
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.0.lock().push_back(value);
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.lock().is_empty()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().len()
+        }
+
+        pub(crate) fn steal(&self) -> Steal<T> {
+            steal(&self.0, 1, None)
+        }
+
+        pub(crate) fn steal_batch_with_limit_and_pop(
+            &self,
+            own: &Worker<T>,
+            limit: usize,
+        ) -> Steal<T> {
+            steal(&self.0, limit, Some(own))
+        }
+    }
+
+    /// The first value, and up to `limit - 1` more to `own`.
+    fn steal<T>(list: &Shared<T>, limit: usize, own: Option<&Worker<T>>) -> Steal<T> {
+        let mut list = list.lock();
+        let Some(first) = list.pop_front() else {
+            return Steal::Empty;
+        };
+        let more = limit.saturating_sub(1).min(list.len());
+        let batch: Vec<T> = list.drain(..more).collect();
+        drop(list);
+        if let Some(own) = own {
+            own.list.lock().extend(batch);
+        }
+        Steal::Success(first)
+    }
+}
