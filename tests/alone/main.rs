@@ -5,6 +5,7 @@
 //! `scenario: all is well`, or with a panic.
 #![forbid(unsafe_code)]
 
+mod deadlock;
 mod debug;
 mod descriptors;
 mod faults;
@@ -40,6 +41,8 @@ fn main() {
         faults::some_fail,
         timers::a_million_timers,
         idle::costs_nothing,
+        deadlock::found,
+        deadlock::not_found,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,

@@ -16,6 +16,7 @@ mod blocked;
 mod cancel;
 mod cleanup;
 mod context;
+mod deadlock;
 mod fairness;
 mod fallible;
 mod faults_descriptors;

@@ -38,4 +38,6 @@ mod documents {
     mod shutdown {}
     #[doc = include_str!("../../docs/guide/inspect.md")]
     mod inspect {}
+    #[doc = include_str!("../../docs/guide/deadlock.md")]
+    mod deadlock {}
 }

@@ -306,6 +306,15 @@ impl Closing {
         self.inner.lock().main = main;
     }
 
+    /// Whether a reference to this `main` is kept here.
+    pub(crate) fn has_main(&self, pinned: &Arc<Pinned>) -> bool {
+        let inner = self.inner.lock();
+        inner
+            .main
+            .as_ref()
+            .is_some_and(|main| Arc::ptr_eq(&main.0, pinned))
+    }
+
     /// The present run's thread, while it works on a slot.
     pub(crate) fn main(&self) -> Option<Arc<Pinned>> {
         self.inner.lock().main.as_ref().map(|main| main.0.clone())

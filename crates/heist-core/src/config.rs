@@ -51,6 +51,10 @@ pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
 /// Test: `idle`.
 pub(crate) const MONITOR_LOOKS: u32 = 50;
 
+/// After so many looks with every worker asleep, and again after as many, the monitor looks for a
+/// deadlock, if it is to: 10 ms.
+pub(crate) const DEADLOCK_LOOKS: u32 = 5;
+
 /// How long threads may take to end after the end of a loop that has left others behind. Without
 /// any left behind it waits for all of them.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_millis(200);
@@ -118,6 +122,8 @@ pub struct Config {
     pub stall_threshold: Duration,
     /// Report stalls.
     pub debug: bool,
+    /// End `main` when it is proven that it can never go on.
+    pub detect_deadlock: bool,
     /// User callbacks.
     pub hooks: Hooks,
 }
@@ -171,6 +177,7 @@ impl Default for Config {
             blocking_grace: Duration::from_secs(10),
             stall_threshold: Duration::from_millis(100),
             debug: false,
+            detect_deadlock: false,
             hooks: Hooks::default(),
         }
     }

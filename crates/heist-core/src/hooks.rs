@@ -48,6 +48,12 @@ pub enum Report<'a> {
         /// How long the poll has lasted so far.
         lasted: Duration,
     },
+    /// A task is idle, and no waker and no handle of it exists: it can never run again, and will be
+    /// dropped at the end of the loop (debug mode only). Reported once.
+    Stuck {
+        /// The task.
+        task: Label,
+    },
     /// The end of the loop waits for a task that is inside `poll` or `drop`. Reported once a
     /// second.
     ShutdownWaits {
@@ -91,6 +97,9 @@ impl fmt::Display for Report<'_> {
             Report::Panicked(error) => write!(f, "{error}, and nobody awaits it"),
             Report::Failed { task, error } => {
                 write!(f, "{task} failed: {error}, and nobody awaits it")
+            }
+            Report::Stuck { task } => {
+                write!(f, "{task} can never run again: nobody is left to wake it")
             }
             Report::ThreadNotStarted { error, role } => {
                 write!(f, "a {role} thread could not be started: {error}")

@@ -22,6 +22,7 @@
 //! | `main_loop`  | that thread                                                    |
 //! | `catch`      | regions that catch a request to cancel, as futures             |
 //! | `monitor`    | notices workers that are stuck                                 |
+//! | `deadlock`   | the proof that `main` can never go on                          |
 //! | `blocking`   | the pool for closures that block                               |
 //! | `threads`    | starting and joining                                           |
 //! | `closing`    | the end of a loop, as numbered steps                           |
@@ -44,6 +45,8 @@ mod closing;
 mod config;
 #[cfg(not(heist_loom))]
 mod context;
+#[cfg(not(heist_loom))]
+mod deadlock;
 #[cfg(not(heist_loom))]
 mod deque;
 #[cfg(not(heist_loom))]
@@ -99,6 +102,7 @@ mod surface {
         MainThread, SPREAD_AFTER,
     };
     pub use crate::context::{Role, reads_to_accept, waits_on};
+    pub use crate::deadlock::Deadlock;
     pub use crate::fork::forked;
     pub use crate::hooks::{Hooks, Report, drop_beside_panic, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};

@@ -9,7 +9,8 @@
 
 use crate::closing::{Cleanup, Graces, ShutdownReport, close_here};
 use crate::config::MainThread;
-use crate::context::{self, Context, Current, Role};
+use crate::context::{self, Context, Current, NOTED, Role};
+use crate::deadlock::Deadlock;
 use crate::hooks::{Report, drop_beside_panic, drop_payload};
 use crate::pinned::Local;
 use crate::seam::NEVER;
@@ -43,6 +44,8 @@ pub enum Outcome<T> {
     Panicked(Box<dyn Any + Send>),
     /// Somebody asked for its end ([`AbortHandle`](crate::AbortHandle), [`cancel_main`](crate::cancel_main)).
     Cancelled,
+    /// Nothing is left that could ever wake it; see `deadlock.rs`.
+    Deadlock(Deadlock),
     /// This is the child of a fork that `main` or a task on its thread has made, and the runtime is
     /// the parent's. `main` was not ready, and was dropped.
     Forked,
@@ -88,6 +91,9 @@ impl MainLoop {
     pub(crate) fn run<F: Future>(&mut self, future: F) -> Outcome<F::Output> {
         let mut future = pin!(Some(future));
         let waker = Waker::from(self.local.pinned.clone());
+        if self.shared.config.detect_deadlock {
+            self.shared.monitor.wanted(&self.shared);
+        }
         let outcome = loop {
             let outcome = self.enter(|main, cx| main.run_on_slot(cx, future.as_mut(), &waker));
             match outcome {
@@ -107,7 +113,9 @@ impl MainLoop {
                 drop_beside_panic(output);
                 Outcome::Panicked(payload)
             }
-            (Outcome::Cancelled | Outcome::Forked, Err(payload)) => Outcome::Panicked(payload),
+            (Outcome::Cancelled | Outcome::Deadlock(_) | Outcome::Forked, Err(payload)) => {
+                Outcome::Panicked(payload)
+            }
             (Outcome::Panicked(first), Err(second)) => {
                 drop_payload(second);
                 self.shared.config.hooks.report(&Report::MainDropPanicked);
@@ -173,7 +181,11 @@ impl MainLoop {
                 // A waker has set what it came for and is about to call attention to it.
                 Step::WouldPark(_) if self.local.has_work() => self.local.pinned.call_attention(),
                 Step::WouldPark(_) if ran => {}
-                Step::WouldPark(deadline) => self.park(cx, deadline),
+                Step::WouldPark(deadline) => {
+                    if let Some(deadlock) = self.rest(cx, deadline) {
+                        return Some(Outcome::Deadlock(deadlock));
+                    }
+                }
             }
             if self.shared.closing.is_requested() && !crate::closing::close_as_asked(cx) {
                 return Some(Outcome::Forked);
@@ -195,7 +207,15 @@ impl MainLoop {
         waker: &Waker,
     ) -> std::thread::Result<Poll<F::Output>> {
         self.stop_searching();
-        self.watched(cx, || main.poll(&mut std::task::Context::from_waker(waker)))
+        let polled = self.watched(cx, || main.poll(&mut std::task::Context::from_waker(waker)));
+        if self.shared.config.detect_deadlock {
+            let mut waits = self.local.waits.borrow_mut();
+            waits.clear();
+            if cx.left.get() & NOTED != 0 {
+                waits.extend_from_slice(&cx.waits.borrow());
+            }
+        }
+        polled
     }
 
     /// Runs code of `main` where the monitor sees it, and catches its panic.
@@ -220,6 +240,18 @@ impl MainLoop {
 
     fn slot(&self) -> Option<&Slot> {
         self.worker.as_ref().map(Worker::slot)
+    }
+
+    /// Parks while `main` waits. The monitor is told, if it is to find deadlocks, and may answer.
+    fn rest(&self, cx: &Context<'_>, deadline: u64) -> Option<Deadlock> {
+        if !self.shared.config.detect_deadlock {
+            self.park(cx, deadline);
+            return None;
+        }
+        let resting = &self.local.pinned.resting;
+        resting.begin(&self.local.waits.borrow());
+        self.park(cx, deadline);
+        resting.end()
     }
 
     fn park(&self, cx: &Context<'_>, deadline: u64) {

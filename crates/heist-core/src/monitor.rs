@@ -13,8 +13,9 @@
 #![forbid(unsafe_code)]
 
 use crate::closing;
-use crate::config::{LOCAL_QUEUE, MONITOR_INTERVAL, MONITOR_LOOKS};
+use crate::config::{DEADLOCK_LOOKS, LOCAL_QUEUE, MONITOR_INTERVAL, MONITOR_LOOKS};
 use crate::context::{self, Context, Role};
+use crate::deadlock::Look;
 use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
@@ -22,6 +23,7 @@ use crate::slot::{DRIVER_DUE, Slot};
 use crate::task::{Header, Id};
 use crate::threads::Purpose;
 use crate::worker::PINNED;
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -121,6 +123,10 @@ const RESCUED_AT_LEAST: usize = LOCAL_QUEUE;
 struct Watch {
     seen: Vec<Seen>,
     quiet_looks: u32,
+    /// The first of two looks for a deadlock.
+    earlier: Option<Look>,
+    /// Tasks that were reported as stuck.
+    told: HashSet<Id>,
 }
 
 /// What was seen of a slot.
@@ -137,6 +143,8 @@ impl Watch {
         Watch {
             seen: vec![Seen::default(); slots],
             quiet_looks: 0,
+            earlier: None,
+            told: HashSet::new(),
         }
     }
 
@@ -146,11 +154,57 @@ impl Watch {
         if shared.idle.all_asleep() {
             let retries = shared.threads.retry_at() != NEVER;
             self.quiet_looks = if retries { 0 } else { self.quiet_looks + 1 };
+            if shared.config.detect_deadlock || shared.config.debug {
+                self.look_for_the_end(shared);
+            }
             return;
         }
         self.quiet_looks = 0;
+        self.earlier = None;
         for (index, slot) in shared.slots.iter().enumerate() {
             self.look_at(shared, index, slot);
+        }
+    }
+
+    /// Everybody sleeps. Twice in a row now and then: whether somebody does so for ever.
+    #[cold]
+    fn look_for_the_end(&mut self, shared: &Shared) {
+        match self.quiet_looks % DEADLOCK_LOOKS {
+            0 if self.quiet_looks > 0 => self.earlier = Look::take(shared),
+            1 => {
+                let (Some(earlier), Some(now)) = (self.earlier.take(), Look::take(shared)) else {
+                    return;
+                };
+                if shared.config.debug {
+                    self.tell(shared, &now.stuck(&earlier));
+                }
+                if shared.config.detect_deadlock {
+                    now.conclude(&earlier, shared);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reports tasks that can never run again, each once.
+    fn tell(&mut self, shared: &Shared, stuck: &[Id]) {
+        let mut labels = Vec::new();
+        let new: Vec<Id> = stuck
+            .iter()
+            .copied()
+            .filter(|id| self.told.insert(*id))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let find = |header: &Header| {
+            if new.contains(&header.id()) {
+                labels.push(header.label());
+            }
+        };
+        for_each_task(shared, find);
+        for task in labels {
+            shared.config.hooks.report(&Report::Stuck { task });
         }
     }
 
@@ -234,5 +288,14 @@ impl Seen {
             spawned_at: label.as_ref().map(|label| label.site),
             lasted,
         });
+    }
+}
+
+/// Looks at all tasks, the local ones of the present run among them.
+fn for_each_task(shared: &Shared, mut look: impl FnMut(&Header)) {
+    shared.lists().for_each(|list| list.for_each(&mut look));
+    let local = shared.present.lock().upgrade();
+    if let Some(pinned) = local {
+        pinned.tasks.for_each(look);
     }
 }

@@ -20,12 +20,13 @@
 #![forbid(unsafe_code)]
 
 use crate::context::Context;
+use crate::deadlock::Resting;
 use crate::guests::Guests;
 use crate::seam::NEVER;
 use crate::shared::Shared;
 use crate::summons::Summons;
 use crate::task::state::State;
-use crate::task::{Id, Keeper, Runnable, Side, TaskList, Why};
+use crate::task::{Id, Keeper, Runnable, Side, TaskList, Wait, Why};
 use crate::values::Values;
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
@@ -65,6 +66,8 @@ pub(crate) struct Pinned {
     why: Mutex<Option<Why>>,
     /// The request was handed to the regions, or to the word if there are none.
     is_handed: AtomicBool,
+    /// For the monitor, if it is to find deadlocks.
+    pub(crate) resting: Resting,
     /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
     slot: AtomicUsize,
     thread: Thread,
@@ -92,6 +95,7 @@ impl Pinned {
             local_waiting: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             attention: AtomicBool::new(true),
+            resting: Resting::default(),
             slot: AtomicUsize::new(NO_SLOT),
             thread: std::thread::current(),
             token: AtomicBool::new(false),
@@ -105,6 +109,11 @@ impl Pinned {
         // slot, or its flag is set before this fence and the look that precedes the next park
         // sees it.
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether this thread parks on a slot.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.slot.load(Ordering::Relaxed) != NO_SLOT
     }
 
     /// Whether anything pinned waits for this thread: a hint for others, exact for the thread
@@ -312,6 +321,8 @@ pub(crate) struct Local {
     pub(crate) queue: RefCell<VecDeque<Runnable>>,
     /// Those of `main`, which outlive a run.
     pub(crate) values: Arc<Values>,
+    /// What `main` said that it waits on, in its last poll; if deadlocks are to be found.
+    pub(crate) waits: RefCell<Vec<Wait>>,
     /// `main` was woken on this thread.
     woken: Cell<bool>,
 }
@@ -322,6 +333,7 @@ impl Local {
             pinned: Arc::new(Pinned::new(shared.clone())),
             queue: RefCell::new(VecDeque::new()),
             values,
+            waits: RefCell::new(Vec::new()),
             woken: Cell::new(false),
         }
     }

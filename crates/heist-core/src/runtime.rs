@@ -181,9 +181,7 @@ impl Runtime {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle {
-            shared: self.shared.clone(),
-        }
+        Handle::new(self.shared.clone())
     }
 }
 
@@ -200,10 +198,22 @@ impl Drop for Runtime {
     }
 }
 
-/// A reference to a runtime, from any thread.
-#[derive(Clone)]
+/// A reference to a runtime, from any thread. Counted, because as long as there is one somebody may
+/// spawn.
 pub struct Handle {
     shared: Arc<Shared>,
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle::new(self.shared.clone())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.uncount_handle();
+    }
 }
 
 impl fmt::Debug for Handle {
@@ -216,13 +226,14 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
+    fn new(shared: Arc<Shared>) -> Handle {
+        shared.count_handle();
+        Handle { shared }
+    }
+
     /// The runtime the current thread is inside of.
     pub fn try_current() -> Option<Handle> {
-        context::with(|cx| {
-            cx.map(|cx| Handle {
-                shared: cx.shared.clone(),
-            })
-        })
+        context::with(|cx| cx.map(|cx| Handle::new(cx.shared.clone())))
     }
 
     /// Whether the loop has ended, or is ending.

@@ -39,6 +39,12 @@ pub trait Seam: Send + Sync + 'static {
     /// Whether `slot` waits for something (a socket, a timer), so that somebody must look after it.
     fn is_used(&self, slot: usize) -> bool;
 
+    /// How many threads this process has, if nothing but threads can call wakers in it: no handler of a
+    /// signal, for instance. `None` if that is not so, or not known.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
+
     /// The end of the loop has come: everybody who waits gets an error. Idempotent.
     fn close(&self);
 

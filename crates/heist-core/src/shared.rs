@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) blocked: AtomicUsize,
     /// Foreign threads inside `block_on`.
     visitors: AtomicUsize,
+    /// Handles to the runtime that users have.
+    handles: AtomicUsize,
     /// Tasks that were spawned by no slot.
     pub(crate) outsiders: TaskList,
     pub(crate) blocking: Pool,
@@ -97,13 +99,14 @@ impl Shared {
             guests: CachePadded::new(Guests::new()),
             blocked: AtomicUsize::new(0),
             visitors: AtomicUsize::new(0),
+            handles: AtomicUsize::new(0),
             outsiders: TaskList::new(),
             blocking: Pool::new(),
             threads: Threads::new(),
             monitor: Monitor::new(),
             closing: Closing::new(),
             present: Mutex::default(),
-            looked_at: AtomicBool::new(config.debug),
+            looked_at: AtomicBool::new(config.debug || config.detect_deadlock),
             config,
             seam,
             site,
@@ -302,6 +305,29 @@ impl Shared {
         // gives its slot back sees the visitor, or the visitor sees that nobody works.
         fence(Ordering::SeqCst);
         Visit(self)
+    }
+
+    /// Whether a foreign thread is in `block_on`.
+    pub(crate) fn is_visited(&self) -> bool {
+        // Ordering: Acquire, as in `handles`.
+        self.visitors.load(Ordering::Acquire) > 0
+    }
+
+    /// Somebody has a handle more, or one less.
+    pub(crate) fn count_handle(&self) {
+        // Ordering: Relaxed, as for an `Arc`: the new one is made from the runtime or from another one.
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// See `count_handle`.
+    pub(crate) fn uncount_handle(&self) {
+        // Ordering: Release pairs with the Acquire in `handles`: what was done with it is visible.
+        self.handles.fetch_sub(1, Ordering::Release);
+    }
+
+    /// How many handles to the runtime there are.
+    pub(crate) fn handles(&self) -> usize {
+        self.handles.load(Ordering::Acquire)
     }
 
     /// Whether somebody must work on a slot: for tasks, closures or visitors, or because of what

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::Summons;
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering, fence};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 /// The thread of `run`, from one park to the next: it looks twice, and takes a wake of its own in
@@ -96,4 +96,51 @@ fn models_a_request_is_before_or_after_the_end() {
         assert!(first || !noticed, "it was seen before the end, and refused");
         assert!(!main.request(), "the end is an end");
     });
+}
+
+/// The proof that nobody can reach `main` (`deadlock.rs`, d5 and d6): a foreign thread uses the only waker
+/// while the thread of `main` rests, and may return from its rest for no reason. Whoever looks and finds
+/// no waker, no wake and one rest all the time, must not have overlooked the wake: `main` has had its turn
+/// for it. `count` plays the count of the `Arc` that wakers are.
+///
+/// Bites: without the fence; with the decrement Relaxed; with the rest ended after `take_woken`.
+#[test]
+fn models_the_last_waker_of_main_is_not_overlooked() {
+    let looks = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let proven = looks.clone();
+    loom::model(move || {
+        let main = Arc::new((Summons::new(), Mutex::new((1, true)), AtomicUsize::new(1)));
+        assert!(main.0.take_woken());
+        let foreign = thread::spawn({
+            let main = main.clone();
+            move || {
+                let _ = main.0.wake();
+                main.2.fetch_sub(1, Ordering::Release);
+            }
+        });
+        let thread_of_main = thread::spawn({
+            let main = main.clone();
+            move || {
+                main.1.lock().unwrap().1 = false;
+                let ran = main.0.take_woken();
+                *main.1.lock().unwrap() = (2 + u64::from(ran), true);
+            }
+        });
+        let rest = || {
+            let rest = main.1.lock().unwrap();
+            rest.1.then_some(rest.0)
+        };
+        let first = rest();
+        let none_left = main.2.load(Ordering::Relaxed) == 0;
+        fence(Ordering::Acquire);
+        let unwoken = !main.0.is_woken();
+        if first.is_some() && none_left && unwoken && rest() == first {
+            assert_eq!(first, Some(3), "a wake was overlooked");
+            proven.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        foreign.join().unwrap();
+        thread_of_main.join().unwrap();
+    });
+    let proven = looks.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(proven > 0, "the model never came to a proof");
 }

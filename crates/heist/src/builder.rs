@@ -338,7 +338,8 @@ impl Builder {
         self
     }
 
-    /// Debug mode: stalls are reported. Default: `None`, on if the environment variable
+    /// Debug mode: stalls are reported, as well as tasks that can never run again; and a run whose main
+    /// future can never go on ends with [`RunError::Deadlock`](crate::RunError::Deadlock). Default: `None`, on if the environment variable
     /// `HEIST_DEBUG` is set to something other than `0` or nothing. It is read in
     /// [`build`](Builder::build).
     ///
@@ -565,10 +566,17 @@ impl Builder {
         scope_on(self, Location::caller(), body)
     }
 
+    /// A run that can never go on ends with an error, also without debug mode.
+    pub(crate) fn detecting_deadlock(mut self) -> Builder {
+        self.config.detect_deadlock = true;
+        self
+    }
+
     pub(crate) fn build_at(mut self, site: &'static Location<'static>) -> io::Result<Runtime> {
         self.config.debug = self.debug.unwrap_or_else(|| {
             std::env::var_os("HEIST_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
         });
+        self.config.detect_deadlock |= self.config.debug;
         self.config.check()?;
         crate::fork::watch();
         let seam = Arc::new(Real::new(self.config.workers + self.config.spare_workers));

@@ -60,6 +60,7 @@ mod builder;
 mod compat;
 mod context;
 mod context_var;
+mod deadlock;
 mod fork;
 pub mod group;
 mod handle;
@@ -81,6 +82,7 @@ pub use compat::LocalHandle;
 #[cfg(feature = "hyper")]
 pub use compat::hyper;
 pub use context_var::ContextVar;
+pub use deadlock::Deadlock;
 pub use group::{GroupError, TaskGroup};
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
@@ -104,6 +106,7 @@ pub mod __private {
     #[track_caller]
     pub fn run_test<F: Future>(configure: impl FnOnce(Builder) -> Builder, body: F) -> F::Output {
         let mut runtime = configure(Runtime::builder())
+            .detecting_deadlock()
             .build()
             .expect("heist: the runtime of a test could not be built");
         let (output, left) = runtime.run(async {

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::Runtime;
 use crate::interrupt::give_up;
+use crate::{Deadlock, Runtime};
 use heist_core::{Outcome, Role};
 use pin_project_lite::pin_project;
 use std::fmt;
@@ -68,6 +68,8 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 /// - [`RunError::Cancelled`] if `main` was cancelled: see
 ///   [`AbortHandle::current`](crate::task::AbortHandle::current).
 ///
+/// - [`RunError::Deadlock`] in debug mode, if `main` can never go on: see [`Deadlock`].
+///
 /// In the first two cases, and inside a copy, `main` is dropped in the call, as it was given: neither turned into its
 /// future nor polled.
 ///
@@ -123,6 +125,9 @@ pub enum RunError {
     /// `main` was asked to end by Ctrl-C, and was dropped before it was ready: see
     /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
     Interrupted,
+    /// It was proven that `main` can never go on: in [debug mode](crate::Builder::debug) and in
+    /// `#[heist::test]` alone. The text says what `main` and every task wait on.
+    Deadlock(Deadlock),
     /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
     /// dropped before it was ready.
     Cancelled,
@@ -144,6 +149,7 @@ impl fmt::Display for RunError {
                  own, outside of the call that was copied",
             ),
             RunError::Interrupted => f.write_str("heist: the main future was ended by Ctrl-C"),
+            RunError::Deadlock(deadlock) => write!(f, "heist: {deadlock}"),
             RunError::Cancelled => f.write_str("heist: the main future was cancelled"),
         }
     }
@@ -213,6 +219,7 @@ pub(crate) fn finished<T>(outcome: Outcome<T>) -> Result<T, RunError> {
         Outcome::Output(output) => Ok(output),
         Outcome::Panicked(payload) => resume_unwind(payload),
         Outcome::Cancelled => Err(RunError::Cancelled),
+        Outcome::Deadlock(core) => Err(RunError::Deadlock(Deadlock::from_core(core))),
         Outcome::Forked => Err(RunError::Forked),
     }
 }

@@ -19,6 +19,17 @@ pub(crate) enum Left {
     Claimed,
 }
 
+/// How the workers sleep, exact for a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sleep {
+    /// Whether every started worker does.
+    pub(crate) all: bool,
+    /// How many.
+    pub(crate) sleeping: usize,
+    /// How often one has woken, claimed or by itself: it does so before it runs anything.
+    pub(crate) left: u64,
+}
+
 /// The moods of all workers of a runtime.
 #[derive(Debug)]
 pub(crate) struct Idle {
@@ -33,6 +44,8 @@ struct Sleepers {
     stack: Vec<u32>,
     /// Slots whose thread is in its loop.
     started: u32,
+    /// How often one has left the stack.
+    left: u64,
     /// The monitor sleeps without a timeout and wants to hear of the first worker that wakes.
     monitor_asleep: bool,
 }
@@ -44,6 +57,7 @@ impl Idle {
             sleepers: Mutex::new(Sleepers {
                 stack: Vec::new(),
                 started: 0,
+                left: 0,
                 monitor_asleep: false,
             }),
         }
@@ -90,6 +104,7 @@ impl Idle {
     pub(crate) fn leave(&self, slot: u32) -> (Left, bool) {
         let mut sleepers = self.sleepers.lock();
         let wake_monitor = std::mem::take(&mut sleepers.monitor_asleep);
+        sleepers.left += 1;
         match sleepers.stack.iter().rposition(|s| *s == slot) {
             Some(at) => {
                 sleepers.stack.remove(at);
@@ -140,6 +155,16 @@ impl Idle {
     pub(crate) fn all_asleep(&self) -> bool {
         let sleepers = self.sleepers.lock();
         sleepers.stack.len() as u32 >= sleepers.started
+    }
+
+    /// How the workers sleep.
+    pub(crate) fn sleep(&self) -> Sleep {
+        let sleepers = self.sleepers.lock();
+        Sleep {
+            all: sleepers.stack.len() as u32 >= sleepers.started,
+            sleeping: sleepers.stack.len(),
+            left: sleepers.left,
+        }
     }
 
     /// The monitor goes to sleep until a worker leaves the list; false if one is awake.

@@ -726,6 +726,14 @@ impl State {
         }
     }
 
+    /// The last value there is, and not one that is still on its way to be overwritten: for proofs.
+    pub(crate) fn latest(&self) -> Snapshot {
+        // Ordering: AcqRel. A read-modify-write reads the last value in the order of modifications.
+        // Acquire: what the last runner wrote, the number of polls among it, is visible. Release pairs
+        // with the Acquire of the next `start_run`: a poll that begins later is not visible before.
+        Snapshot(self.0.fetch_or(0, Ordering::AcqRel))
+    }
+
     /// A copy to look at; nothing may be concluded from it but what the flags say of the past.
     pub(crate) fn snapshot(&self) -> Snapshot {
         // Ordering: Acquire, so that a reader who sees DONE sees the task's last writes.

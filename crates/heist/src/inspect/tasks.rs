@@ -336,7 +336,7 @@ impl fmt::Display for TaskKind {
 }
 
 impl WaitsOn {
-    fn from_core(core: Wait) -> WaitsOn {
+    pub(crate) fn from_core(core: Wait) -> WaitsOn {
         match core {
             Wait::Timer(until) => WaitsOn::Sleep {
                 until: Instant::from_nanos(until),

@@ -129,7 +129,9 @@ impl<T> Outcome<T> {
         match self {
             Outcome::Output(output) => output,
             Outcome::Panicked(payload) => resume_unwind(payload),
-            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
+            Outcome::Cancelled | Outcome::Deadlock(_) | Outcome::Forked => {
+                panic!("{what}, and it was ended")
+            }
         }
     }
 
@@ -139,7 +141,9 @@ impl<T> Outcome<T> {
         match self {
             Outcome::Panicked(payload) => payload,
             Outcome::Output(_) => panic!("{what}, and it was ready"),
-            Outcome::Cancelled | Outcome::Forked => panic!("{what}, and it was cancelled"),
+            Outcome::Cancelled | Outcome::Deadlock(_) | Outcome::Forked => {
+                panic!("{what}, and it was ended")
+            }
         }
     }
 }
