@@ -38,6 +38,7 @@ mod net;
 mod panics;
 mod regions;
 mod rows;
+mod several;
 mod stalls;
 mod threads;
 mod tidy;
