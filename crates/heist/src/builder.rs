@@ -338,13 +338,37 @@ impl Builder {
         self
     }
 
-    /// Debug mode: stalls are reported. Default: `None`, on if the environment variable
-    /// `HEIST_DEBUG` is set to something other than `0` or nothing. It is read in
-    /// [`build`](Builder::build).
+    /// Debug mode. Default: `None`, on if the environment variable `HEIST_DEBUG` is set to something
+    /// other than `0` or nothing. It is read in [`build`](Builder::build).
+    ///
+    /// With it:
+    ///
+    /// - A poll that is longer than [`stall_threshold`](Builder::stall_threshold) is reported while it
+    ///   lasts, as [`Report::Stalled`](crate::Report::Stalled).
+    /// - A task that was aborted, or met the end of the loop, before anybody has polled it once is
+    ///   reported, as [`Report::NeverPolled`](crate::Report::NeverPolled): it has done nothing, and
+    ///   perhaps somebody counted on it.
+    /// - What each task waits on is noted from the beginning, and not only from the first
+    ///   [`dump`](crate::Handle::dump) on.
+    ///
+    /// Panics and errors that nobody sees are reported without it, too.
     ///
     /// ```
-    /// let mut runtime = heist::Runtime::builder().debug(false).build()?;
-    /// assert_eq!(runtime.run(async { 1 }), 1);
+    /// use heist::Report;
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .debug(true)
+    ///     .on_error(move |report| {
+    ///         if let Report::NeverPolled { task } = report {
+    ///             let _ = tell.send(task.id);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// // The loop ends before the task has had a turn.
+    /// let id = runtime.run(async { heist::spawn_local(async {}).id() });
+    /// assert_eq!(told.recv(), Ok(id));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn debug(mut self, debug: impl Into<Option<bool>>) -> Builder {
