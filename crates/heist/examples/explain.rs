@@ -1,16 +1,16 @@
 //! What heist says of a program that misbehaves: `cargo run --example explain`
 //!
-//! The program has a task that blocks its thread, two tasks that wait for each other, a task that
-//! nothing can wake any more, one that fails unseen, and one that has never begun. In debug mode
-//! `on_error` tells of some of them while they happen, `Handle::dump` shows who waits for what, and the
-//! `ShutdownReport` names what was left.
+//! The program has a task that blocks its thread, two tasks that wait for each other, one that nothing
+//! can wake any more, one that fails unseen, one that has never begun, and one whose cleanup takes too
+//! long. `on_error` tells of some of them while they happen, `Handle::dump` shows who waits for what,
+//! and the `ShutdownReport` names what had to be cut off.
 
 #![forbid(unsafe_code)]
 
 use futures::channel::oneshot;
 use heist::inspect::{TaskInfo, TaskState};
 use heist::time::{Duration, sleep};
-use heist::{Handle, JoinHandle, Runtime, task};
+use heist::{Handle, JoinHandle, Runtime, catch_cancel, task};
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::task::Poll;
@@ -19,6 +19,7 @@ fn main() -> io::Result<()> {
     let mut runtime = Runtime::builder()
         .debug(true)
         .stall_threshold(Duration::from_millis(20))
+        .cancel_grace(Duration::from_millis(50))
         .on_error(|report| println!("reported: {report}"))
         .build()?;
     runtime.run(async {
@@ -26,10 +27,12 @@ fn main() -> io::Result<()> {
         let left = [
             named("leaked", leaked()),
             named("waits for ever", sleep(Duration::MAX)),
+            named("tidy", cleans_up(Duration::from_millis(5))),
+            named("stubborn", cleans_up(Duration::MAX)),
         ];
         wait_for_each_other();
         drop(heist::spawn_fallible(fails()));
-        settle(4).await;
+        settle(6).await;
 
         println!("\n{}", Handle::current().dump());
         drop(left);
@@ -39,6 +42,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+#[track_caller]
 fn named<F>(name: &str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -55,6 +59,15 @@ async fn slow() {
 /// Forgets its waker, so that nobody can ever wake it.
 async fn leaked() {
     poll_fn(|_| Poll::<()>::Pending).await;
+}
+
+/// Is asked to end, and takes its time.
+async fn cleans_up(time: Duration) {
+    let Err(cancelled) = catch_cancel(sleep(Duration::MAX)).await else {
+        unreachable!("that is never due")
+    };
+    sleep(time).await;
+    cancelled.resume().await;
 }
 
 /// Fails, and nobody looks.
