@@ -388,7 +388,9 @@ impl Builder {
     ///    runtime and then ends the process by `SIGINT`, so that a shell sees what it expects (a
     ///    status of 130). A `main` that gives its output before it suspends has not been interrupted,
     ///    and one that somebody else had cancelled before answers
-    ///    [`RunError::Cancelled`](crate::RunError::Cancelled).
+    ///    [`RunError::Cancelled`](crate::RunError::Cancelled). If `main` has caught that and goes on, the
+    ///    Ctrl-C is a further request: it goes to a [`catch_cancel`](crate::catch_cancel()) that has been
+    ///    entered since, and otherwise `main` is dropped.
     /// 2. A second Ctrl-C before that end is reached ends the process at once.
     ///
     /// Once `main` has ended without a Ctrl-C, the next one ends the process, also while the runtime
