@@ -344,9 +344,9 @@ impl Builder {
     /// With it:
     ///
     /// - A poll that is longer than [`stall_threshold`](Builder::stall_threshold) is reported while it
-    ///   lasts, as [`Report::Stalled`](crate::Report::Stalled).
+    ///   lasts, as [`Report::Stalled`].
     /// - A task that was aborted, or met the end of the loop, before anybody has polled it once is
-    ///   reported, as [`Report::NeverPolled`](crate::Report::NeverPolled): it has done nothing, and
+    ///   reported, as [`Report::NeverPolled`]: it has done nothing, and
     ///   perhaps somebody counted on it.
     /// - What each task waits on is noted from the beginning, and not only from the first
     ///   [`dump`](crate::Handle::dump) on.
