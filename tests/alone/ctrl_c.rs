@@ -7,7 +7,7 @@
 use heist::signal::{CtrlC, ctrl_c};
 use heist::task::AbortHandle;
 use heist::{Builder, RunError, Runtime, yield_now};
-use heist_tests::support::{Drops, eventually, poll_once, text_of, within};
+use heist_tests::support::{Drops, LIMIT, eventually, poll_once, text_of, within};
 use std::future::pending;
 use std::io::{Read, Write};
 use std::mem;
@@ -434,8 +434,59 @@ fn r27_who_was_cancelled_before_was_not_interrupted() {
     });
 }
 
-/// `main` was cancelled, has caught that, and cleans up. Ctrl-C asks for nothing new then, and what
-/// `main` is woken for at the same moment must not be lost over it.
+/// `main` was cancelled by somebody else, has caught that, and goes on; it has taken the request back or
+/// not. Ctrl-C is a further request: it goes to a region that has been entered since, or else `main` is
+/// dropped. It was *interrupted* only if nothing else stood.
+#[test]
+fn r27_a_press_reaches_a_main_that_has_caught_a_request() {
+    starting_from(libc::SIG_DFL, |before| {
+        for (takes_back, has_region) in [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let case = format!("takes back: {takes_back}, region: {has_region}");
+            let (line, answer) = (
+                line!() + 1,
+                cancels().try_run(async {
+                    let caught = heist::catch_cancel(async {
+                        AbortHandle::current().abort();
+                        pending::<()>().await
+                    });
+                    caught.await.expect_err("it was cancelled");
+                    if takes_back {
+                        assert_eq!(heist::task::uncancel(), 0);
+                    }
+                    // A press that is not heard at all would hang.
+                    let waits = heist::time::timeout(LIMIT / 2, async {
+                        press();
+                        pending::<()>().await
+                    });
+                    if !has_region {
+                        waits.await.expect("it is dropped");
+                        unreachable!("it waits for ever");
+                    }
+                    let cancelled = heist::catch_cancel(waits).await.expect_err("a press");
+                    (cancelled.by().line(), heist::task::cancelling())
+                }),
+            );
+            match answer {
+                Ok((by, count)) => {
+                    assert!(has_region, "{case}");
+                    assert_eq!(
+                        (by, count),
+                        (line, if takes_back { 1 } else { 2 }),
+                        "{case}"
+                    );
+                }
+                Err(RunError::Interrupted) => assert!(takes_back && !has_region, "{case}"),
+                Err(RunError::Cancelled) => assert!(!takes_back && !has_region, "{case}"),
+                Err(e) => panic!("{case}: {e}"),
+            }
+        }
+        assert_eq!(disposition(), before);
+    });
+}
+
+/// `main` was cancelled, has caught that, and cleans up. It is ready in the poll that hears the press, and
+/// what `main` is woken for at the same moment must not be lost over it.
 #[test]
 fn a_press_takes_no_wake_up_from_a_main_that_cleans_up() {
     starting_from(libc::SIG_DFL, |before| {
@@ -1085,8 +1136,8 @@ fn a_forked_child_does_not_speak_to_the_listeners_of_its_parent() {
     });
 }
 
-/// `main` has caught a request for its end and goes on. A press is not the first request any more, so
-/// nobody wakes `main` for it; what wakes it at that moment is not lost.
+/// `main` has caught a request for its end and goes on. A press is not the first request any more; what
+/// wakes `main` at that moment is not lost over it, and an output that is ready wins.
 #[test]
 fn a_press_after_a_caught_request_takes_no_wake_from_main() {
     starting_from(libc::SIG_DFL, |_| {

@@ -1309,28 +1309,34 @@ fn the_end_of_the_loop_waits_for_a_group() {
     });
 }
 
-/// The runtime ends before the group is used: spawning answers "closed", and nothing hangs.
+/// The runtime has ended, and somebody still has the group: spawning answers "closed", drops the future
+/// or gives it back, and nothing hangs.
 #[test]
 fn a_group_on_a_closed_runtime_takes_no_children() {
     within(|| {
         let mut runtime = Runtime::new().unwrap();
-        let (hand, handed) = std::sync::mpsc::channel();
+        let (hand, handed) = async_channel::bounded(1);
         let tally = Tally::default();
         let late = tally.wrap(ready(Ok::<_, Broken>(1)));
-        runtime.run(async {
+        let g = runtime.run(async {
             drop(heist::spawn(TaskGroup::run::<_, _, ()>(async move |g| {
-                hand.send(g).unwrap();
+                hand.send(g).await.unwrap();
                 pending().await
             })));
-            yield_now().await;
+            handed.recv().await.unwrap()
         });
+        assert!(g.is_open());
         runtime.close();
-        if let Ok(g) = handed.try_recv() {
-            let refused = g.try_spawn(late).unwrap_err();
-            assert_eq!(tally.drops(), 0);
-            drop(refused);
-            assert!(!g.is_open());
-        }
+        let refused = g.try_spawn(late).unwrap_err();
+        assert_eq!(tally.drops(), 0, "the future is given back");
+        drop(refused);
+        assert_eq!((tally.polls(), tally.drops()), (0, 1));
+        assert!(!g.is_open());
+
+        let late = tally.wrap(ready(Ok::<_, Broken>(1)));
+        let ended = g.spawn(late).now_or_never().expect("it is ready at once");
+        assert!(ended.is_err());
+        assert_eq!((tally.polls(), tally.drops()), (0, 2));
     });
 }
 

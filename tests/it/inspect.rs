@@ -1,7 +1,7 @@
 //! What a `Handle` tells of its runtime while that runs.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, OpenOnDrop, eventually, within};
+use crate::support::{Gate, OpenOnDrop, Reports, eventually, within};
 use futures::task::AtomicWaker;
 use heist::inspect::{RuntimeMetrics, TaskInfo, TaskKind, TaskState, WaitsOn, WorkerMetrics};
 use heist::net::{TcpListener, TcpStream};
@@ -18,6 +18,46 @@ use std::task::Poll;
 
 fn sum(metrics: &RuntimeMetrics, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
     metrics.workers().iter().map(of).sum()
+}
+
+/// In debug mode, tasks that have ended without ever having been polled are reported, once each, with
+/// their names and spawn sites: one that is aborted, and one that meets the end of the run. Tasks that
+/// were polled are not, nor is what a closed runtime refuses.
+#[test]
+fn tasks_that_were_never_polled_are_reported_in_debug_mode() {
+    fn reports(debug: bool) -> (Vec<String>, [String; 2]) {
+        let reports = Reports::default();
+        let builder = reports.of(Runtime::builder()).debug(debug);
+        let mut runtime = builder.workers(1).spare_workers(0).build().unwrap();
+        let lines = runtime.run(async {
+            let polled = heist::spawn(pending::<()>());
+            while find(&Handle::current(), polled.id()).polls() == 0 {
+                yield_now().await;
+            }
+            polled.abort();
+            let aborted = task::Builder::new().name("aborted");
+            let (first, aborted) = (line!(), aborted.spawn(async {}));
+            aborted.abort();
+            assert!(aborted.await.unwrap_err().is_cancelled());
+            let (second, left) = (line!(), heist::spawn_local(async {}));
+            drop(left);
+            [first, second]
+        });
+        runtime.close();
+        assert!(runtime.handle().spawn(async {}).is_finished());
+        let sites = lines.map(|line| format!("spawned at {}:{line}:", file!()));
+        (reports.all(), sites)
+    }
+    within(|| {
+        let (all, sites) = reports(true);
+        assert_eq!(all.len(), 2, "{all:#?}");
+        for (report, site) in all.iter().zip(&sites) {
+            assert!(report.starts_with("NeverPolled"), "{report}");
+            assert!(report.contains(site), "{report}, {site}");
+        }
+        assert!(all[0].contains("'aborted'"), "{all:?}");
+        assert_eq!(reports(false).0, Vec::<String>::new());
+    });
 }
 
 /// One worker and nobody else: each poll is known. A task that yields `n` times is polled `n + 1`

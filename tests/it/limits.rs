@@ -2,10 +2,10 @@
 //! does not have.
 #![forbid(unsafe_code)]
 
-use crate::support::{Drops, Gate, LIMIT, Signal, in_a_task, within};
+use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, within};
 use heist::task::{AbortHandle, cancelling, uncancel};
-use heist::time::{DeadlineState, Duration, Instant, sleep, timeout, timeout_at};
-use heist::{JoinHandle, catch_cancel, shield, yield_now};
+use heist::time::{DeadlineState, Duration, Elapsed, Instant, sleep, timeout, timeout_at};
+use heist::{JoinHandle, TaskGroup, catch_cancel, shield, yield_now};
 use std::future::{Future, pending, poll_fn, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,6 +119,33 @@ fn t07_a_limit_of_zero() {
         assert!(timeout_at(past, sleep(Duration::ZERO)).await.is_ok());
         let caught = timeout_at(past, catch_cancel(pending::<()>())).await;
         assert!(caught.unwrap().is_err());
+    });
+}
+
+/// The error names its timeout, and the deadline that was missed: the last one that was set, and not
+/// the end of the cleanup. It has no cause, since a cleanup that fails takes its place (T10).
+#[test]
+fn t09_an_expired_timeout_says_where_it_was_made() {
+    in_a_task(async {
+        let stubborn = async {
+            let _ = catch_cancel(pending::<()>()).await;
+            pending::<()>().await
+        };
+        let (line, limited) = (line!(), timeout(HOUR, stubborn));
+        let mut limited = limited.cleanup_within(MS);
+        let deadline = Instant::now() + MS;
+        limited.handle().reschedule(deadline).unwrap();
+        let late = limited.await.unwrap_err();
+        let site = late.site();
+        assert_eq!((site.file(), site.line()), (file!(), line));
+        assert_eq!((late.deadline(), late.is_closed()), (deadline, false));
+        assert!(late.to_string().contains(&site.to_string()), "{late}");
+        assert!(std::error::Error::source(&late).is_none());
+        let wrapped = std::io::Error::from(late).into_inner().unwrap();
+        assert_eq!(*wrapped.downcast::<Elapsed>().unwrap(), late);
+
+        let inner = timeout(MS, pending::<()>()).await.unwrap_err();
+        assert_ne!(inner.site(), late.site());
     });
 }
 
@@ -310,7 +337,72 @@ fn t18_reschedule_is_refused_when_it_is_too_late() {
     });
 }
 
+/// A timeout around a group ends the body and the children, and waits for both. If a child fails in
+/// its cleanup, the group's error comes out, with the child in it, and the handle of the timeout says
+/// that its time was over; if nothing fails, the timeout answers.
+#[test]
+fn t19_a_timeout_around_a_group() {
+    in_a_task(async {
+        for cleanup_fails in [true, false] {
+            let drops = Drops::default();
+            let (guards, began) = (drops.clone(), Signal::new());
+            let group = TaskGroup::run::<_, _, ()>(async |g| {
+                for child in 0..2 {
+                    let (guard, began) = (guards.guard(), began.clone());
+                    g.spawn(async move {
+                        let _guard = guard;
+                        let cancelled = catch_cancel(began.hold::<()>()).await.unwrap_err();
+                        sleep(MS).await;
+                        if cleanup_fails && child == 1 {
+                            return Err::<(), _>("the cleanup failed");
+                        }
+                        match cancelled.resume().await {}
+                    });
+                }
+                pending().await
+            });
+            let mut limited = timeout(HOUR, group);
+            let handle = limited.handle();
+            let expires = async {
+                began.wait().await;
+                began.wait().await;
+                handle.reschedule(Instant::now()).unwrap();
+            };
+            let (ended, ()) = futures::join!(limited, expires);
+            // Both children have ended, whatever the answer is.
+            assert_eq!(drops.count(), 2);
+            assert!(handle.is_expired());
+            assert_eq!(ended.is_ok(), cleanup_fails);
+            if let Ok(ended) = ended {
+                let error = ended.unwrap_err();
+                assert_eq!(error.leaves().len(), 1);
+                assert_eq!(error.leaves()[0].to_string(), "the cleanup failed");
+            }
+            // The task around is not cancelled, also not later.
+            yield_now().await;
+            assert_eq!(cancelling(), 0);
+        }
+    });
+}
+
 // ---- W: waiting with a limit for a task ----
+
+/// asyncio's `wait_for` does not begin a coroutine when its limit is zero, or in the past; ours polls
+/// once, see T07. Who wants the other asks the clock first, and nothing is begun.
+#[test]
+fn w03_with_a_limit_of_zero_the_future_is_polled_once() {
+    in_a_task(async {
+        let polls = Tally::default();
+        let limited = timeout(Duration::ZERO, polls.wrap(pending::<()>()));
+        assert!(limited.await.is_err());
+        assert_eq!(polls.polls(), 1);
+
+        let polls = Tally::default();
+        let past = timeout_at(Instant::now() - HOUR, polls.wrap(pending::<()>()));
+        assert!(past.await.is_err());
+        assert_eq!(polls.polls(), 1);
+    });
+}
 
 /// As asyncio's `wait_for` with a task: when the time is over, or the waiter is cancelled, the task is
 /// cancelled and waited for, and its answer counts.

@@ -24,9 +24,9 @@ const ROWS: [(char, u32, u32); 6] = [
 
 /// What the reason of a row without a test begins with, by its kind.
 const REASONS: [(&str, &[&str]); 4] = [
-    ("V", &["open: "]),
-    ("A", &["open: "]),
-    ("C", &["compiler: ", "open: "]),
+    ("V", &[]),
+    ("A", &[]),
+    ("C", &["compiler: "]),
     ("N", &["no: "]),
 ];
 
@@ -123,11 +123,7 @@ fn with_tests([id, what, kind, old]: [&str; 4], tests: &BTreeSet<String>) -> Str
 }
 
 /// What is wrong with a row.
-fn complaint(
-    row: [&str; 4],
-    tests: Option<&BTreeSet<String>>,
-    are_groups_there: bool,
-) -> Option<String> {
+fn complaint(row: [&str; 4], tests: Option<&BTreeSet<String>>) -> Option<String> {
     let [id, what, kind, cell] = row;
     if what.is_empty() {
         return Some(format!("{id}: says nothing of the behaviour"));
@@ -141,7 +137,6 @@ fn complaint(
         Some(tests) => Some(format!(
             "{id}: the tests are {tests:?}; set {WRITE}=1 to write them into the table"
         )),
-        None if id.starts_with('G') && cell == "open" && !are_groups_there => None,
         None if reasons
             .iter()
             .any(|begin| cell.starts_with(begin) && cell.len() > begin.len() + 10) =>
@@ -178,10 +173,9 @@ fn every_row_has_a_test_or_a_reason() {
     let listed: Vec<&str> = rows.iter().map(|[id, ..]| *id).collect();
     assert_eq!(listed, known, "all rows, each once and in order");
 
-    let are_groups_there = root().join("tests/it/groups.rs").exists();
     let complaints = rows
         .iter()
-        .filter_map(|row| complaint(*row, tests.get(row[0]), are_groups_there));
+        .filter_map(|row| complaint(*row, tests.get(row[0])));
     let mut complaints: Vec<String> = complaints.collect();
     let unknown = tests.keys().filter(|id| !known.contains(id));
     complaints.extend(unknown.map(|id| format!("{id}: tests name it, and there is no such row")));
@@ -205,38 +199,29 @@ fn names_of_tests_give_rows() {
 fn a_row_without_test_or_reason_is_found() {
     let row = |line| cells(line).expect("a row");
     let tests = BTreeSet::from(["r01_a".to_owned(), "r01_b".to_owned()]);
-    let is_fine = |line, tests, groups| complaint(row(line), tests, groups).is_none();
-    assert!(is_fine(
-        "| R01 | text | V | `r01_a`, `r01_b`; a note |",
-        Some(&tests),
-        true
-    ));
-    assert!(!is_fine("| R01 | text | V | `r01_a` |", Some(&tests), true));
+    let is_fine = |line, tests| complaint(row(line), tests).is_none();
+    let named = "| R01 | text | V | `r01_a`, `r01_b`; a note |";
+    assert!(is_fine(named, Some(&tests)));
+    assert!(!is_fine("| R01 | text | V | `r01_a` |", Some(&tests)));
     assert!(!is_fine(
-        "| R01 | text | V | open: nobody has written it |",
-        Some(&tests),
-        true
-    ));
-    assert!(!is_fine("| R01 | text | V | `r01_a` |", None, true));
-    assert!(!is_fine("| R01 | text | V | |", None, true));
-    assert!(!is_fine("| R01 | text | V | open: |", None, true));
-    assert!(is_fine(
-        "| R01 | text | V | open: nobody has written it |",
-        None,
-        true
-    ));
-    assert!(!is_fine(
-        "| R01 | text | V | no: it does not apply here |",
-        None,
-        true
-    ));
-    assert!(is_fine(
         "| R01 | text | N | no: it does not apply here |",
-        None,
-        true
+        Some(&tests)
     ));
-    assert!(is_fine("| G01 | text | V | open |", None, false));
-    assert!(!is_fine("| G01 | text | V | open |", None, true));
+    let untested = |cell| is_fine(cell, None);
+    assert!(!untested("| R01 | text | V | `r01_a` |"));
+    assert!(!untested("| R01 | text | V | |"));
+    assert!(!untested(
+        "| R01 | text | V | open: nobody has written it |"
+    ));
+    assert!(!untested("| R01 | text | V | no: it does not apply here |"));
+    assert!(!untested("| R01 | text | N | no: |"));
+    assert!(untested("| R01 | text | N | no: it does not apply here |"));
+    assert!(untested(
+        "| R03 | text | C | compiler: it does not compile |"
+    ));
+    assert!(!untested(
+        "| R03 | text | C | open: nobody has written it |"
+    ));
     let written = with_tests(row("| R01 | text | V | `r01_x`; a note |"), &tests);
     assert_eq!(written, "| R01 | text | V | `r01_a`, `r01_b`; a note |");
     let written = with_tests(row("| R01 | text | V | open: not yet; later |"), &tests);

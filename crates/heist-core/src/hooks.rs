@@ -54,6 +54,12 @@ pub enum Report<'a> {
         /// The task.
         task: Label,
     },
+    /// A task has ended, aborted or at the end of the loop, before anybody has polled it once: it has
+    /// done nothing (debug mode only).
+    NeverPolled {
+        /// The task.
+        task: Label,
+    },
     /// The end of the loop waits for a task that is inside `poll` or `drop`. Reported once a
     /// second.
     ShutdownWaits {
@@ -121,6 +127,12 @@ impl fmt::Display for Report<'_> {
             }
             Report::Stalled { lasted, .. } => {
                 write!(f, "the main future has blocked its thread for {lasted:?}")
+            }
+            Report::NeverPolled { task } => {
+                write!(
+                    f,
+                    "{task} has ended and was never polled: it has done nothing"
+                )
             }
             Report::ShutdownWaits {
                 id,

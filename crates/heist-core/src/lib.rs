@@ -107,6 +107,7 @@ mod surface {
     pub use crate::hooks::{Hooks, Report, drop_beside_panic, drop_payload};
     pub use crate::inspect::{Metrics, TaskPhase, TaskSnapshot, WorkerMetrics};
     pub use crate::main_loop::Outcome;
+    pub use crate::pinned::Asked;
     pub use crate::runtime::{
         Entered, Handle, NotEntered, NotLocal, Runtime, YieldNow, attend, block_in_place,
         cancel_main, current_slot, entered, source_shard, spawn, spawn_local, task_id, task_name,

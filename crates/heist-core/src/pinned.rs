@@ -38,6 +38,17 @@ use std::task::Wake;
 use std::thread::Thread;
 use std::time::Duration;
 
+/// What `main` has come upon that asks for its own end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody has asked before. `main` is woken, and has the request before its next poll.
+    First,
+    /// Others have, and all of that was taken back. Its regions have the request now.
+    Anew,
+    /// Others have before. Its regions have this request, too.
+    Again,
+}
+
 /// The thread of `run` as others see it.
 #[derive(Debug)]
 pub(crate) struct Pinned {
@@ -152,6 +163,26 @@ impl Pinned {
             self.wake_main();
         }
         first
+    }
+
+    /// The same by `main` itself, in its own poll.
+    ///
+    /// The first request goes the way of all others. One that is not the first is made at the regions of
+    /// `main` at once, as a further request to a task is: this is its thread, and no signal handler.
+    pub(crate) fn request_own_cancel(self: &Arc<Self>, site: &'static Location<'static>) -> Asked {
+        if self.request_cancel() {
+            return Asked::First;
+        }
+        // The first one may have come since this poll began.
+        self.hand_over(site);
+        let side = self.make_side();
+        let asked = match side.record.cancelling(&self.word) {
+            0 => Asked::Anew,
+            _ => Asked::Again,
+        };
+        let main = Keeper::Main(self.clone());
+        side.record.request(&main, Why::task(None, site));
+        asked
     }
 
     /// The same, with what is said to a region that catches it. Not from a signal handler.

@@ -8,6 +8,7 @@ use crate::context::{self, Context, Current, Role, YIELDED};
 use crate::hooks::{Report, drop_before, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
+use crate::pinned::Asked;
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
 use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
@@ -588,14 +589,14 @@ impl Future for YieldNow {
     }
 }
 
-/// Asks for the end of the main future that is being polled on this thread. True for the request
-/// that came first; false also where no main future of a run is being polled.
-pub fn cancel_main() -> bool {
+/// Asks for the end of the main future that is being polled on this thread; `site` is said to have
+/// asked. `None` where no main future of a run is being polled.
+pub fn cancel_main(site: &'static Location<'static>) -> Option<Asked> {
     context::with(|cx| match cx {
         Some(cx) if matches!(cx.current.get(), Current::Main) => {
-            cx.local.is_some_and(|local| local.pinned.request_cancel())
+            Some(cx.local?.pinned.request_own_cancel(site))
         }
-        _ => false,
+        _ => None,
     })
 }
 

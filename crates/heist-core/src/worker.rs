@@ -661,11 +661,22 @@ pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running
     let error = JoinError::cancelled(&running.header().label(), running.header().why());
     let id = watch_id(running.header());
     let current = Current::Task(running.pointer());
+    // Asked before the task can be freed.
+    let idle = never_polled(cx, running.header());
     watched(cx, slot, id, current, || {
         running.cancel(error);
         cx.shared.closing.count_cancelled();
         complete(cx, running);
+        if let Some(report) = &idle {
+            cx.shared.config.hooks.report(report);
+        }
     });
+}
+
+/// What debug mode says of a task that ends without having begun.
+fn never_polled(cx: &Context<'_>, task: &Header) -> Option<Report<'static>> {
+    let is_idle = cx.shared.config.debug && task.polls() == 0;
+    is_idle.then(|| Report::NeverPolled { task: task.label() })
 }
 
 /// The last edges of a task: its unwanted output is destroyed, it leaves its list, whoever waits

@@ -10,6 +10,7 @@
 //! ```sh
 //! curl http://127.0.0.1:8080/
 //! curl http://127.0.0.1:8081/hello/ann
+//! curl http://127.0.0.1:8081/tasks
 //! ```
 //!
 //! With `--self-test` they take free ports, are asked by hyper's client, and end gracefully.
@@ -75,6 +76,12 @@ fn router() -> Router {
             get(|Path(name): Path<String>| async move { format!("hello, {name}\n") }),
         )
         .route("/slow", get(slow))
+        .route("/tasks", get(tasks))
+}
+
+/// What the program is doing right now. A real one would not show this to everybody.
+async fn tasks() -> String {
+    format!("{}\n", heist::Handle::current().dump())
 }
 
 /// Handlers use heist's timers, sockets and tasks like any other future.
@@ -125,6 +132,10 @@ async fn self_test() -> Result<(), AnyError> {
     // A graceful end lets an answer that is being made go out.
     let slow = heist::spawn(ask(routed_at, "/slow"));
     heist::sleep(Duration::from_millis(30)).await;
+    let (got, dump) = ask(routed_at, "/tasks").await?;
+    assert_eq!(got, StatusCode::OK);
+    assert!(dump.contains(": running, "), "who is asked runs: {dump}");
+    println!("{dump}");
     drop((stop_plain, stop_routed));
     plain.await??;
     routed.await??;

@@ -338,14 +338,40 @@ impl Builder {
         self
     }
 
-    /// Debug mode: stalls are reported, as well as tasks that can never run again; and a run whose main
-    /// future can never go on ends with [`RunError::Deadlock`](crate::RunError::Deadlock). Default: `None`, on if the environment variable
-    /// `HEIST_DEBUG` is set to something other than `0` or nothing. It is read in
-    /// [`build`](Builder::build).
+    /// Debug mode. Default: `None`, on if the environment variable `HEIST_DEBUG` is set to something
+    /// other than `0` or nothing. It is read in [`build`](Builder::build).
+    ///
+    /// With it:
+    ///
+    /// - A poll that is longer than [`stall_threshold`](Builder::stall_threshold) is reported while it
+    ///   lasts, as [`Report::Stalled`].
+    /// - A task that was aborted, or met the end of the loop, before anybody has polled it once is
+    ///   reported, as [`Report::NeverPolled`]: it has done nothing, and
+    ///   perhaps somebody counted on it.
+    /// - A task that can never run again is named, as [`Report::Stuck`].
+    /// - A run whose main future can never go on ends with
+    ///   [`RunError::Deadlock`](crate::RunError::Deadlock), instead of hanging: see [`Deadlock`](crate::Deadlock).
+    /// - What each task waits on is noted from the beginning, and not only from the first
+    ///   [`dump`](crate::Handle::dump) on.
+    ///
+    /// Panics and errors that nobody sees are reported without it, too.
     ///
     /// ```
-    /// let mut runtime = heist::Runtime::builder().debug(false).build()?;
-    /// assert_eq!(runtime.run(async { 1 }), 1);
+    /// use heist::Report;
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let mut runtime = heist::Runtime::builder()
+    ///     .debug(true)
+    ///     .on_error(move |report| {
+    ///         if let Report::NeverPolled { task } = report {
+    ///             let _ = tell.send(task.id);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// // The loop ends before the task has had a turn.
+    /// let id = runtime.run(async { heist::spawn_local(async {}).id() });
+    /// assert_eq!(told.recv(), Ok(id));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn debug(mut self, debug: impl Into<Option<bool>>) -> Builder {
@@ -365,7 +391,9 @@ impl Builder {
     ///    runtime and then ends the process by `SIGINT`, so that a shell sees what it expects (a
     ///    status of 130). A `main` that gives its output before it suspends has not been interrupted,
     ///    and one that somebody else had cancelled before answers
-    ///    [`RunError::Cancelled`](crate::RunError::Cancelled).
+    ///    [`RunError::Cancelled`](crate::RunError::Cancelled). If `main` has caught that and goes on, the
+    ///    Ctrl-C is a further request: it goes to a [`catch_cancel`](crate::catch_cancel()) that has been
+    ///    entered since, and otherwise `main` is dropped.
     /// 2. A second Ctrl-C before that end is reached ends the process at once.
     ///
     /// Once `main` has ended without a Ctrl-C, the next one ends the process, also while the runtime

@@ -4,7 +4,10 @@
 //! The mechanism is that of `signal.rs`: a run takes a seat there, and the handler tells it like any
 //! listener. No thread and no task is needed to hear it, since `main` listens for itself: a wrapper
 //! around it polls the seat first. When Ctrl-C was pressed the wrapper asks for the end of `main`,
-//! like anybody else ([`heist_core::cancel_main`]), and suspends; the main loop drops it then.
+//! like anybody else ([`heist_core::cancel_main`]), and suspends; the main loop drops it then, or a
+//! region in it catches the request. If `main` has been asked before and goes on, the press is a further
+//! request: it goes to the regions that are live by then, and with none, `main` is dropped where it
+//! next suspends.
 //!
 //! # From the first press to the end
 //!
@@ -18,34 +21,38 @@
 //!
 //! In the last line this is for the callers of `try_run`; `run` itself ends the process then.
 //!
-//! The answer is *interrupted* only if the press was the first to ask. Who was cancelled by somebody
-//! else before answers *cancelled*, and a `main` that is ready in spite of it all has its output.
+//! The answer is *interrupted* only if the press was the first to ask, or everything that was asked before
+//! has been taken back with `uncancel`. Who was cancelled by somebody else before answers *cancelled*, and a `main` that is ready in spite of it all has its output.
 
 #![forbid(unsafe_code)]
 
 use crate::RunError;
 use crate::run::finished;
 use crate::signal::{KeptSeat, RunSeat, die};
-use heist_core::{Outcome, Role};
+use heist_core::{Asked, Outcome, Role};
 use pin_project_lite::pin_project;
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// What one call of `run` knows of Ctrl-C; on its stack, around the run.
 pub(crate) struct Interrupt {
     wanted: bool,
-    /// The press was the first to ask for the end of `main`.
+    /// Where the run was called.
+    site: &'static Location<'static>,
+    /// The press has asked for the end of `main`, and no request of anybody else's stood.
     asked: Cell<bool>,
     /// The seat, once it was pressed and `main` is gone.
     kept: Cell<Option<KeptSeat>>,
 }
 
 impl Interrupt {
-    pub(crate) fn new(wanted: bool) -> Interrupt {
+    pub(crate) fn new(wanted: bool, site: &'static Location<'static>) -> Interrupt {
         Interrupt {
             wanted,
+            site,
             asked: Cell::new(false),
             kept: Cell::new(None),
         }
@@ -114,7 +121,8 @@ enum Seat {
 
 impl Ear<'_> {
     /// True once: when a press was the first to ask for the end of `main`. That has woken `main`, so
-    /// this poll may be left out; after somebody else's request nothing has.
+    /// this poll may be left out. After somebody else's request it may not: a region that has the
+    /// request now delivers it in this poll, and what else `main` was woken for is not lost.
     fn hears(&mut self, cx: &mut Context<'_>) -> bool {
         if let Seat::Wanted = self.seat {
             // Where it cannot be had the run goes on without, as if it had not been asked for.
@@ -123,11 +131,10 @@ impl Ear<'_> {
         match std::mem::replace(&mut self.seat, Seat::None) {
             Seat::Taken(seat) if seat.poll_pressed(cx) => {
                 self.seat = Seat::Told(seat);
-                let is_first = heist_core::cancel_main();
-                if is_first {
-                    self.run.asked.set(true);
-                }
-                is_first
+                let asked = heist_core::cancel_main(self.run.site);
+                let is_ours = matches!(asked, Some(Asked::First | Asked::Anew));
+                self.run.asked.set(is_ours);
+                asked == Some(Asked::First)
             }
             seat => {
                 self.seat = seat;

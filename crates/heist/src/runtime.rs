@@ -172,7 +172,7 @@ impl Runtime {
             return Err(RunError::Closed);
         }
         // The wrapper makes the future inside the runtime, and not here.
-        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c, site);
         let main = interrupt.around(Entering::new(main));
         let outcome = self.core.run(site, main);
         interrupt.finished(outcome)
@@ -184,7 +184,7 @@ impl Runtime {
         site: &'static Location<'static>,
         main: M,
     ) -> Result<M::Output, RunError> {
-        let interrupt = Interrupt::new(self.cancel_on_ctrl_c);
+        let interrupt = Interrupt::new(self.cancel_on_ctrl_c, site);
         let (outcome, _report) = self.core.run_and_close(site, interrupt.around(main));
         interrupt.finished(outcome)
     }

@@ -57,6 +57,12 @@
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
 //! live until the task is doomed.
 //!
+//! # What it costs
+//!
+//! An edge looks at what is above its node and, where somebody is told, at what is inside the source;
+//! the whole tree is looked at only for a request to the task, and when that is taken back. So a thousand
+//! limits beside one another, each around a region, cost no more each than one alone.
+//!
 //! # Limits
 //!
 //! A limit asks in edge r7, and gives its future up once its request waits and no region is live
@@ -71,7 +77,7 @@
 use super::id::Id;
 use super::state::{Close, Entered, State};
 use crate::sync::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -165,12 +171,16 @@ struct Tree<O> {
     count: usize,
     /// Invariant 7.
     owner: Option<O>,
+    /// Nodes that were looked at because somebody was to be told or told no more, or because a node
+    /// between them and their parents has gone.
+    #[cfg(test)]
+    looks: usize,
 }
 
 struct Node {
     parent: Option<Key>,
     /// Nodes whose parent this is.
-    children: usize,
+    children: BTreeSet<Key>,
     /// Live regions inside.
     inside: usize,
     kind: Kind,
@@ -191,6 +201,8 @@ struct Limit {
     requested: Option<Why>,
     /// Its time is up.
     expired: bool,
+    /// The regions that it has told; some may have gone, or have been told by others since.
+    told: Vec<Key>,
     /// The requests from further out that a delivery to this limit has satisfied as well.
     shared: Vec<Why>,
     gave_up: bool,
@@ -245,6 +257,8 @@ impl<O: Owner> Record<O> {
             delivered: None,
             count: 0,
             owner: None,
+            #[cfg(test)]
+            looks: 0,
         }))
     }
 
@@ -272,8 +286,7 @@ impl<O: Owner> Record<O> {
             }
         }
         let mut effects = Effects::none();
-        let told = tree.request_above(parent);
-        let waker = Some(waker);
+        let (told, waker) = (None, Some(waker));
         let key = tree.insert(owner, parent, Kind::Region { told, waker });
         tree.live += 1;
         tree.count_inside(parent, |inside| inside + 1);
@@ -490,7 +503,8 @@ impl<O: Owner> Record<O> {
                     limit.shared.retain(|why| why.source != Source::Task);
                 }
             }
-            tree.untell(Source::Task, &mut effects);
+            let keys = tree.nodes.keys().copied().collect();
+            tree.untell(keys, Source::Task, &mut effects);
         }
         let left = tree.count + usize::from(state.snapshot().is_closing());
         drop(tree);
@@ -507,6 +521,11 @@ impl<O: Owner> Record<O> {
     pub(crate) fn why(&self) -> Option<Why> {
         self.0.lock().requested.clone()
     }
+
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> usize {
+        self.0.lock().looks
+    }
 }
 
 impl<O: Owner> Tree<O> {
@@ -518,13 +537,13 @@ impl<O: Owner> Tree<O> {
         let key = Id::next().as_u64();
         let node = Node {
             parent,
-            children: 0,
+            children: BTreeSet::new(),
             inside: 0,
             kind,
         };
         self.nodes.insert(key, node);
         if let Some(parent) = parent {
-            self.node(parent).children += 1;
+            self.node(parent).children.insert(key);
         }
         if self.owner.is_none() {
             self.owner = Some(owner.clone());
@@ -563,28 +582,57 @@ impl<O: Owner> Tree<O> {
 
     /// Invariant 3 for one node, if it is a region.
     fn tell(&mut self, key: Key, effects: &mut Effects<O>) {
+        self.look();
         let node = &self.nodes[&key];
         if node.inside > 0 {
             return;
         }
         let above = self.request_above(node.parent);
-        if let Kind::Region { told, waker } = &mut self.node(key).kind {
-            if told.is_none() {
-                *told = above;
-            }
-            if told.is_some() {
-                effects.wake.extend(waker.take());
+        let Kind::Region { told, waker } = &mut self.node(key).kind else {
+            return;
+        };
+        let mut source = None;
+        if told.is_none() {
+            source = above.as_ref().map(|why| why.source);
+            *told = above;
+        }
+        if told.is_some() {
+            effects.wake.extend(waker.take());
+        }
+        if let Some(Source::Limit(limit)) = source {
+            if let Kind::Limit(limit) = &mut self.node(limit).kind {
+                limit.told.push(key);
             }
         }
     }
 
     /// Invariant 3 for everything inside `source`.
     fn tell_all(&mut self, source: Option<Key>, effects: &mut Effects<O>) {
-        let keys: Vec<Key> = self.nodes.keys().copied().collect();
+        let keys = match source {
+            Some(source) => self.inside(source),
+            None => self.nodes.keys().copied().collect(),
+        };
         for key in keys {
-            if self.is_inside(Some(key), source) {
-                self.tell(key, effects);
-            }
+            self.tell(key, effects);
+        }
+    }
+
+    /// A node and what is inside it, by age.
+    fn inside(&self, key: Key) -> Vec<Key> {
+        let mut found = vec![key];
+        let mut next = 0;
+        while let Some(key) = found.get(next) {
+            found.extend(&self.nodes[key].children);
+            next += 1;
+        }
+        found.sort_unstable();
+        found
+    }
+
+    fn look(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
         }
     }
 
@@ -633,7 +681,11 @@ impl<O: Owner> Tree<O> {
         for (parent, up) in [(old, false), (parent, true)] {
             if let Some(parent) = parent {
                 let children = &mut self.node(parent).children;
-                *children = if up { *children + 1 } else { *children - 1 };
+                if up {
+                    children.insert(key);
+                } else {
+                    children.remove(&key);
+                }
             }
         }
         // Invariant 3, for what it was inside of.
@@ -716,7 +768,7 @@ impl<O: Owner> Tree<O> {
         self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
-            self.untell(Source::Limit(key), effects);
+            self.untell(limit.told, Source::Limit(key), effects);
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
@@ -750,17 +802,15 @@ impl<O: Owner> Tree<O> {
     fn remove(&mut self, key: Key, effects: &mut Effects<O>) -> Option<Key> {
         let node = self.nodes.remove(&key)?;
         let parent = node.parent;
-        if node.children > 0 {
-            // Rare: what is polled inside a region usually goes with it.
-            for child in self.nodes.values_mut() {
-                if child.parent == Some(key) {
-                    child.parent = parent;
-                }
-            }
+        // Rare: what is polled inside a region usually goes with it.
+        for child in &node.children {
+            self.look();
+            self.node(*child).parent = parent;
         }
         if let Some(parent) = parent {
             let above = self.node(parent);
-            above.children = above.children - 1 + node.children;
+            above.children.remove(&key);
+            above.children.extend(node.children);
         }
         match node.kind {
             Kind::Region { waker, .. } => {
@@ -789,15 +839,19 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// Nobody has been told by this source, and whoever others ask is told by them.
-    fn untell(&mut self, source: Source, effects: &mut Effects<O>) {
-        for node in self.nodes.values_mut() {
-            if let Kind::Region { told, .. } = &mut node.kind {
-                if told.as_ref().is_some_and(|why| why.source == source) {
-                    *told = None;
-                }
-            }
+    /// Nobody has been told by this source, and whoever of these others ask is told by them. `keys` has
+    /// all that it has told.
+    fn untell(&mut self, mut keys: Vec<Key>, source: Source, effects: &mut Effects<O>) {
+        keys.retain(|key| {
+            self.look();
+            let kind = self.nodes.get_mut(key).map(|node| &mut node.kind);
+            let Some(Kind::Region { told, .. }) = kind else {
+                return false;
+            };
+            told.take_if(|why| why.source == source).is_some()
+        });
+        for key in keys {
+            self.tell(key, effects);
         }
-        self.tell_all(None, effects);
     }
 }

@@ -126,7 +126,10 @@ pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::Int
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    Cleanup,
+    Cleanup {
+        /// The deadline that has come: the timer may be set to the end of the cleanup.
+        since: Instant,
+    },
 }
 
 pin_project! {
@@ -296,7 +299,9 @@ impl<F: Future> Future for Timeout<F> {
                         continue;
                     }
                     if outcome.is_ok() && this.limit.expire(None, this.site, cx.waker()) {
-                        *this.phase = Phase::Cleanup;
+                        *this.phase = Phase::Cleanup {
+                            since: this.sleep.deadline(),
+                        };
                         if let Some(cleanup) = *this.cleanup {
                             this.sleep.reset(Instant::now() + cleanup);
                         }
@@ -305,18 +310,30 @@ impl<F: Future> Future for Timeout<F> {
                     }
                     outcome.is_err()
                 }
-                Phase::Cleanup if this.limit.is_spent(cx.waker()) => false,
-                Phase::Cleanup if this.cleanup.is_none() => return Poll::Pending,
-                Phase::Cleanup => std::task::ready!(this.sleep.poll_unbudgeted(cx)).is_err(),
+                Phase::Cleanup { .. } if this.limit.is_spent(cx.waker()) => false,
+                Phase::Cleanup { .. } if this.cleanup.is_none() => return Poll::Pending,
+                Phase::Cleanup { .. } => std::task::ready!(this.sleep.poll_unbudgeted(cx)).is_err(),
             };
             this.limit.give_up();
             this.handed.end(closed);
-            return Poll::Ready(Err(Elapsed { closed }));
+            let deadline = match *this.phase {
+                Phase::Running => this.sleep.deadline(),
+                Phase::Cleanup { since } => since,
+            };
+            return Poll::Ready(Err(Elapsed {
+                closed,
+                deadline,
+                site: this.site,
+            }));
         }
     }
 }
 
 /// The error of [`timeout()`]: the deadline came before the future was ready.
+///
+/// It tells which deadline that was, and where its timeout was made. There is no
+/// [`source`](Error::source): a cleanup that has failed gives that out as its answer, and then the
+/// timeout's answer is no `Elapsed`.
 ///
 /// # Examples
 ///
@@ -333,6 +350,8 @@ impl<F: Future> Future for Timeout<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed {
     closed: bool,
+    deadline: Instant,
+    site: &'static Location<'static>,
 }
 
 impl Elapsed {
@@ -353,15 +372,51 @@ impl Elapsed {
     pub fn is_closed(&self) -> bool {
         self.closed
     }
+
+    /// The deadline that the future has missed: the last one that was set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use heist::time::{timeout_at, Instant};
+    ///
+    /// heist::run(async {
+    ///     let deadline = Instant::now();
+    ///     let late = timeout_at(deadline, std::future::pending::<()>()).await.unwrap_err();
+    ///     assert_eq!(late.deadline(), deadline);
+    /// });
+    /// ```
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Where [`timeout()`] or [`timeout_at`] was called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use heist::time::{timeout, Duration};
+    ///
+    /// heist::run(async {
+    ///     let limited = timeout(Duration::ZERO, std::future::pending::<()>());
+    ///     assert_eq!(limited.await.unwrap_err().site().file(), file!());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn site(&self) -> &'static Location<'static> {
+        self.site
+    }
 }
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.closed {
+        let what = if self.closed {
             "the runtime was closed before the deadline"
         } else {
             "the deadline has passed"
-        })
+        };
+        write!(f, "{what} of the timeout made at {}", self.site)
     }
 }
 

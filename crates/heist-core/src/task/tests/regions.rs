@@ -566,3 +566,76 @@ fn r2_what_a_region_moves_out_of_is_told() {
     assert_eq!(one.wakes(), 1);
     assert!(task.record.is_spent(one.key, Waker::noop()));
 }
+
+/// A task with many limits beside one another, each around a region: what each of them costs does not
+/// grow with their number. They expire and are delivered, or leave before that, in any order.
+#[test]
+fn edges_look_at_their_own_surroundings() {
+    let looks = |limits: usize| {
+        let task = Task::new();
+        let pairs: Vec<(Node, Node)> = (0..limits)
+            .map(|_| {
+                let limit = task.limit(None);
+                let region = task.enter(Some(limit.key));
+                (limit, region)
+            })
+            .collect();
+        for (limit, region) in &pairs[..limits / 2] {
+            assert!(task.expire(limit));
+            assert_eq!(task.poll(region, Some(limit.key)).as_deref(), Some("time"));
+            task.record.leave(limit.key);
+        }
+        for (limit, region) in pairs[limits / 2..].iter().rev() {
+            assert!(task.expire(limit));
+            task.record.leave(region.key);
+            task.record.leave(limit.key);
+        }
+        task.record.looks()
+    };
+    let (few, many) = (looks(10), looks(1000));
+    assert!(few > 0 && many <= 100 * few, "{few} looks, then {many}");
+}
+
+/// A region that was told by a limit, and is polled outside of it since, has not been told once that limit
+/// has gone.
+#[test]
+fn r4_a_limit_that_leaves_takes_back_what_it_has_told_elsewhere() {
+    let task = Task::new();
+    let (limit, other) = (task.limit(None), task.limit(None));
+    let region = task.enter(Some(limit.key));
+    // Keeps the region from delivering when it is moved.
+    let inner = task.enter(Some(region.key));
+    task.record.leave(inner.key);
+    assert!(task.expire(&limit));
+    assert_eq!(region.wakes(), 1);
+    let inner = task.enter(Some(region.key));
+    assert_eq!(task.poll(&region, Some(other.key)), None);
+    task.record.leave(limit.key);
+    task.record.leave(inner.key);
+    assert_eq!(task.poll(&region, Some(other.key)), None);
+    assert!(task.expire(&other));
+    assert_eq!(task.poll(&region, Some(other.key)).as_deref(), Some("time"));
+}
+
+/// Who is inside a limit is found through those around it: one that has moved there, and one whose
+/// surroundings have gone.
+#[test]
+fn r7_a_limit_asks_what_has_come_into_it() {
+    let task = Task::new();
+    let (first, second) = (task.limit(None), task.limit(None));
+    let moves = task.enter(Some(first.key));
+    assert_eq!(task.poll(&moves, Some(second.key)), None);
+    assert!(!task.expire(&first));
+    assert_eq!(moves.wakes(), 0);
+    assert!(task.expire(&second));
+    assert_eq!(moves.wakes(), 1);
+
+    let limit = task.limit(None);
+    let between = task.enter(Some(limit.key));
+    let inner = task.enter(Some(between.key));
+    task.record.leave(between.key);
+    assert!(task.expire(&limit));
+    assert_eq!(inner.wakes(), 1);
+    task.record.leave(inner.key);
+    task.record.leave(limit.key);
+}
