@@ -57,11 +57,12 @@ fn close_with(
     assert_eq!(drops.count(), 3);
     assert!(!report.is_clean());
     let text = report.to_string();
-    for label in report
-        .finished_cleanup
+    let dropped: Vec<_> = report
+        .dropped_after_grace
         .iter()
-        .chain(&report.dropped_after_grace)
-    {
+        .map(|dropped| dropped.task.clone())
+        .collect();
+    for label in report.finished_cleanup.iter().chain(&dropped) {
         assert!(label.site.file().ends_with("cleanup.rs"));
         assert!(text.contains(&format!("{label}")), "{text}");
     }
@@ -72,16 +73,19 @@ fn close_with(
             .count()
     };
     assert_eq!(
-        count("plain", &report.finished_cleanup) + count("plain", &report.dropped_after_grace),
+        count("plain", &report.finished_cleanup) + count("plain", &dropped),
         0
     );
+    for late in &report.dropped_after_grace {
+        assert!(text.contains(&late.to_string()), "{text}");
+    }
     assert!(
         report.panicked.is_empty() && report.abandoned.is_empty(),
         "{report}"
     );
     [
         count("in time", &report.finished_cleanup),
-        count("late", &report.dropped_after_grace),
+        count("late", &dropped),
         report.cancelled,
     ]
 }
@@ -307,5 +311,32 @@ fn k24_nothing_is_kept_after_the_end() {
         assert!(report.abandoned.is_empty(), "{report}");
         drop((runtime, inside));
         eventually("everything is dropped", || Arc::strong_count(&held) == 1);
+    });
+}
+
+/// The report says what a task waited on whose cleanup was cut off, although nobody has looked before: the
+/// end of the loop does.
+#[test]
+fn the_report_says_what_a_dropped_cleanup_waited_on() {
+    within(|| {
+        let grace = Duration::from_millis(30);
+        let builder = Runtime::builder().workers(2).cancel_grace(grace);
+        let mut runtime = builder.debug(false).build().expect("a runtime");
+        runtime.run(async {
+            let (began, begun) = futures::channel::oneshot::channel();
+            drop(heist::spawn(async move {
+                let _ = heist::catch_cancel(async {
+                    began.send(()).expect("main waits");
+                    pending::<()>().await
+                })
+                .await;
+                heist::sleep(Duration::from_secs(60)).await;
+            }));
+            begun.await.expect("it begins");
+        });
+        let report = runtime.close();
+        assert_eq!(report.dropped_after_grace.len(), 1, "{report}");
+        assert_eq!(report.dropped_after_grace[0].waited_on, ["a timer"]);
+        assert!(report.to_string().contains("waited on a timer"), "{report}");
     });
 }

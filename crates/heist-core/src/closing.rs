@@ -44,7 +44,7 @@ pub struct ShutdownReport {
     pub finished_cleanup: Vec<Label>,
     /// Tasks that were still cleaning up when `cancel_grace` was over, and were dropped. They are
     /// among the `cancelled`.
-    pub dropped_after_grace: Vec<Label>,
+    pub dropped_after_grace: Vec<DroppedTask>,
     /// Detached tasks, and tasks whose destructors panicked while they were cancelled.
     pub panicked: Vec<Label>,
     /// Tasks of `spawn_fallible` that ended with an `Err` during the end of the loop, with nobody to
@@ -60,6 +60,37 @@ pub struct ShutdownReport {
     pub threads_left: usize,
     /// How long the end took.
     pub took: Duration,
+}
+
+/// A task that was dropped in its cleanup.
+///
+/// Dereferences to the [`Label`] that says which one it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DroppedTask {
+    /// Which one.
+    pub task: Label,
+    /// What it waited on at that moment, as far as heist's own futures know, in words: `"a timer"`,
+    /// `"task 1024"`, `"reading fd 9"`. Empty if it did not wait, or waited on something else.
+    pub waited_on: Vec<String>,
+}
+
+impl std::ops::Deref for DroppedTask {
+    type Target = Label;
+    fn deref(&self) -> &Label {
+        &self.task
+    }
+}
+
+impl std::fmt::Display for DroppedTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.task.fmt(f)?;
+        for (nth, wait) in self.waited_on.iter().enumerate() {
+            let word = if nth == 0 { ", waited on" } else { " and" };
+            write!(f, "{word} {wait}")?;
+        }
+        Ok(())
+    }
 }
 
 impl ShutdownReport {
@@ -87,9 +118,13 @@ impl std::fmt::Display for ShutdownReport {
             self.blocking_cancelled
         )?;
         write!(f, "  threads left behind:          {}", self.threads_left)?;
+        for label in &self.finished_cleanup {
+            write!(f, "\n  finished its cleanup: {label}")?;
+        }
+        for task in &self.dropped_after_grace {
+            write!(f, "\n  dropped after its grace: {task}")?;
+        }
         for (what, labels) in [
-            ("finished its cleanup", &self.finished_cleanup),
-            ("dropped after its grace", &self.dropped_after_grace),
             ("panicked unseen", &self.panicked),
             ("failed unseen", &self.failed),
             ("task abandoned", &self.abandoned),
@@ -169,7 +204,7 @@ impl Graces {
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
     given: Vec<Label>,
-    dropped: Vec<Label>,
+    dropped: Vec<DroppedTask>,
 }
 
 impl Cleanup {
@@ -179,16 +214,17 @@ impl Cleanup {
     }
 
     /// These have it no more.
-    pub(crate) fn drop(&mut self, labels: Vec<Label>) {
-        self.dropped.extend(labels);
+    pub(crate) fn drop(&mut self, tasks: Vec<DroppedTask>) {
+        self.dropped.extend(tasks);
     }
 
     fn tell(self, report: &mut ShutdownReport) {
-        let is_in = |labels: &[Label], id| labels.iter().any(|label| label.id == id);
+        let is_dropped = |id| self.dropped.iter().any(|task| task.id == id);
+        let is_abandoned = |id| report.abandoned.iter().any(|label| label.id == id);
         let finished = self
             .given
             .into_iter()
-            .filter(|label| !is_in(&self.dropped, label.id) && !is_in(&report.abandoned, label.id));
+            .filter(|label| !is_dropped(label.id) && !is_abandoned(label.id));
         report.finished_cleanup = finished.collect();
         report.dropped_after_grace = self.dropped;
     }
@@ -462,6 +498,8 @@ pub(crate) fn close_here(
         slot: cx.worker.map(Worker::index),
         thread: std::thread::current(),
     });
+    // What a task waits on in its cleanup is for the report.
+    shared.look_at();
     // 1 and 2.
     for list in shared.lists() {
         let closed = list.close(site, |task| shared.injector.push(task));

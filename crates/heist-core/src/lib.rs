@@ -96,7 +96,7 @@ mod surface {
     pub use crate::catch::{
         Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel, uncancel,
     };
-    pub use crate::closing::ShutdownReport;
+    pub use crate::closing::{DroppedTask, ShutdownReport};
     pub use crate::config::{
         BUDGET, Config, DRIVER_INTERVAL, GATHER_FOR, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE,
         MainThread, SPREAD_AFTER,

@@ -86,7 +86,8 @@ pub use deadlock::Deadlock;
 pub use group::{GroupError, TaskGroup};
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
 pub use heist_core::{
-    Cancelled, JoinError, JoinHandle, MainThread, Report, ShutdownReport, block_in_place, yield_now,
+    Cancelled, DroppedTask, JoinError, JoinHandle, MainThread, Report, ShutdownReport,
+    block_in_place, yield_now,
 };
 pub use heist_macros::{main, test};
 pub use run::{RunError, run, try_run};

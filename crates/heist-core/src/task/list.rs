@@ -14,6 +14,7 @@ use super::raw::{Header, Runnable, Running};
 use super::region::Effects;
 use super::state::{Close, Wake};
 use super::wait::{Notes, Wait};
+use crate::closing::DroppedTask;
 use crate::sync::Mutex;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -181,7 +182,7 @@ impl TaskList {
 
     /// The grace for cleanup is over: every task is dropped at its next suspension point. Returns
     /// those that had it.
-    pub(crate) fn doom(&self, mut push: impl FnMut(Runnable)) -> Vec<super::Label> {
+    pub(crate) fn doom(&self, mut push: impl FnMut(Runnable)) -> Vec<DroppedTask> {
         let mut had_time = Vec::new();
         let inner = self.0.lock();
         let mut next = inner.first;
@@ -192,7 +193,11 @@ impl TaskList {
             next = unsafe { (*header.links.get()).next };
             let (todo, had) = header.state().doom();
             if had {
-                had_time.push(header.label());
+                let waits = inner.notes.get(header.id(), header.polls());
+                had_time.push(DroppedTask {
+                    task: header.label(),
+                    waited_on: waits.iter().map(Wait::to_string).collect(),
+                });
             }
             if todo == Wake::Push {
                 // SAFETY: that was edge 5, and this is its one `Runnable`.

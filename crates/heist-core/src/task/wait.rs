@@ -16,7 +16,9 @@
 #![forbid(unsafe_code)]
 
 use super::id::Id;
+use crate::seam::NEVER;
 use std::collections::HashMap;
+use std::fmt;
 
 /// What a task waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,20 @@ pub enum Wait {
     Task(Id),
     /// The end of a closure of the blocking pool.
     Blocking(Id),
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Timer(NEVER) => f.write_str("a timer that is never due"),
+            Wait::Timer(_) => f.write_str("a timer"),
+            Wait::Read(fd) => write!(f, "reading fd {fd}"),
+            Wait::Write(fd) => write!(f, "writing fd {fd}"),
+            Wait::Accept(fd) => write!(f, "accepting on fd {fd}"),
+            Wait::Task(id) => write!(f, "task {id}"),
+            Wait::Blocking(id) => write!(f, "blocking closure {id}"),
+        }
+    }
 }
 
 /// The notes of one list.
