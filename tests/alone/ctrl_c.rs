@@ -997,10 +997,13 @@ fn type_it_at_a_terminal() {
         .stdin(Stdio::from(line.try_clone().unwrap()))
         .stdout(Stdio::from(line.try_clone().unwrap()))
         .stderr(Stdio::from(line));
-    // SAFETY: between fork and exec it makes two system calls that are async-signal-safe, and
+    // SAFETY: between fork and exec it makes three calls that are async-signal-safe, and
     // `last_os_error` only reads a number.
     unsafe {
         command.pre_exec(|| {
+            // A shell starts what runs in its background with the signal ignored, which is inherited, and
+            // which is somebody else's disposition to heist.
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
             if libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
                 return Err(std::io::Error::last_os_error());
             }

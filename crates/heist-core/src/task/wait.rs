@@ -23,7 +23,7 @@ use std::fmt;
 /// What a task waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// A timer, due at a time of the seam's clock; [`NEVER`](crate::NEVER) if it is not due at all.
+    /// A timer, due at a time of the seam's clock; [`NEVER`] if it is not due at all.
     Timer(u64),
     /// Data to read from a descriptor.
     Read(u64),
