@@ -5,7 +5,7 @@
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
 use crate::context::{self, Context, Current, Role, YIELDED};
-use crate::hooks::{Report, drop_before, report_to_stderr};
+use crate::hooks::{Report, drop_before, drop_payload, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::pinned::Asked;
@@ -13,6 +13,7 @@ use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
 use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
 use crate::values::{self, Values};
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -255,12 +256,33 @@ impl Handle {
     /// Tells of an error of a task that nobody will see: the runtime's handler, if this thread is
     /// inside of the runtime; otherwise that may be gone, and standard error is told.
     pub fn report_failed(&self, task: Label, error: &str) {
-        let report = Report::Failed { task, error };
+        self.report(&Report::Failed { task, error });
+    }
+
+    /// The same of a panic that belongs to no task: it is called `name`, and began at `site`.
+    pub fn report_panicked(
+        &self,
+        name: &str,
+        site: &'static Location<'static>,
+        payload: Box<dyn Any + Send>,
+    ) {
+        let label = Label {
+            id: Id::next(),
+            name: Some(name.into()),
+            site,
+        };
+        let error = JoinError::panic(&label, payload);
+        self.shared.closing.count_unseen(&error);
+        self.report(&Report::unseen(&error));
+        drop_payload(error.into_panic());
+    }
+
+    fn report(&self, report: &Report<'_>) {
         context::with(|cx| match cx {
             Some(cx) if Arc::ptr_eq(cx.shared, &self.shared) => {
-                self.shared.config.hooks.report(&report);
+                self.shared.config.hooks.report(report);
             }
-            _ => report_to_stderr(&report),
+            _ => report_to_stderr(report),
         });
     }
 

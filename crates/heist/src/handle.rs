@@ -367,6 +367,15 @@ impl Handle {
         self.core.report_failed(task, error);
     }
 
+    pub(crate) fn report_panicked(
+        &self,
+        name: &str,
+        site: &'static Location<'static>,
+        payload: Box<dyn std::any::Any + Send>,
+    ) {
+        self.core.report_panicked(name, site, payload);
+    }
+
     pub(crate) fn live_tasks(&self) -> usize {
         self.core.live_tasks()
     }

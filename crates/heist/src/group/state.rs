@@ -25,12 +25,12 @@ use super::child::ChildError;
 use super::error::Panicked;
 use crate::Handle;
 use crate::task::{AbortHandle, Label};
-use heist_core::{Spawn, abort_at, drop_foreign, drop_payload, wake_foreign};
+use heist_core::{abort_at, drop_foreign, drop_payload, wake_foreign};
 use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -398,13 +398,8 @@ impl State {
 
     /// Tells `on_error` of a panic that has no task to be told of by.
     pub(super) fn report_panic(&self, payload: Box<dyn Any + Send>) {
-        let mut spawn = Spawn::at(self.site);
-        spawn.name = Some("a task group's panic".into());
-        let payload = Payload(Some(payload));
-        drop(
-            self.runtime
-                .spawn_at(spawn, async move { payload.resume() }),
-        );
+        self.runtime
+            .report_panicked("a task group's panic", self.site, payload);
     }
 
     fn report_all(&self, failures: Vec<Failure>) {
@@ -429,23 +424,6 @@ impl State {
             String::from("an error whose `Debug` or destructor panicked")
         });
         self.runtime.report_failed(task, &text);
-    }
-}
-
-/// A panic on its way, whose payload may panic when it is dropped.
-struct Payload(Option<Box<dyn Any + Send>>);
-
-impl Payload {
-    fn resume(mut self) {
-        if let Some(payload) = self.0.take() {
-            resume_unwind(payload);
-        }
-    }
-}
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        self.0.take().into_iter().for_each(drop_payload);
     }
 }
 
