@@ -211,6 +211,9 @@ pub(crate) fn report_to_stderr(report: &Report<'_>) {
 /// Drops a panic's payload, whose destructor is user code and may panic in its turn. The payload
 /// of that second panic is leaked: it could go on like this for ever.
 pub fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
+    if cfg!(heist_bug_14) {
+        return drop(payload);
+    }
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
@@ -219,6 +222,9 @@ pub fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
 /// Drops a value of the user's while a panic is on its way already: on top of that, a panic of this one
 /// would end the process. So nobody sees it.
 pub fn drop_beside_panic<T>(value: T) {
+    if cfg!(heist_bug_16) {
+        return drop(value);
+    }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         drop_payload(payload);
     }

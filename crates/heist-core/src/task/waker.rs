@@ -101,6 +101,10 @@ pub(super) unsafe fn act(task: NonNull<Header>, todo: Wake) {
 
 /// Sends a task that has just become queued to where it will be run.
 pub(super) fn schedule(task: Runnable) {
+    #[cfg(heist_bug_21)]
+    if task.header().state.snapshot().must_drop() {
+        return context::with(|cx| drop(crate::worker::run_task(cx.expect("inside"), None, task)));
+    }
     let owner = task.header().owner;
     match task.header().kind() {
         Kind::Send => {
@@ -133,6 +137,9 @@ pub fn wake_foreign(waker: Waker) {
 
 /// Drops somebody else's waker, which is user code and may panic.
 pub fn drop_foreign(waker: Waker) {
+    if cfg!(heist_bug_17) {
+        return drop(waker);
+    }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
         drop_payload(payload);
     }
