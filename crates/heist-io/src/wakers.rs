@@ -54,8 +54,6 @@ impl WakeList {
     /// held by the caller.
     pub(crate) fn run(mut self) -> usize {
         let count = self.list.len();
-        #[cfg(heist_bug_15)]
-        self.list.drain(..).for_each(Waker::wake);
         if count > 0 {
             let mut rest = self.list.drain(..);
             // One guard around the whole loop; it is entered again only after a panic.
@@ -63,6 +61,8 @@ impl WakeList {
                 rest.by_ref().for_each(Waker::wake);
             })) {
                 discard(payload);
+                #[cfg(heist_bug_15)]
+                break;
             }
         }
         let list = std::mem::take(&mut self.list);
