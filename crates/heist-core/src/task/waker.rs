@@ -137,9 +137,6 @@ pub fn wake_foreign(waker: Waker) {
 
 /// Drops somebody else's waker, which is user code and may panic.
 pub fn drop_foreign(waker: Waker) {
-    if cfg!(heist_bug_17) {
-        return drop(waker);
-    }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
         drop_payload(payload);
     }
