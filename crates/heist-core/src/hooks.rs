@@ -222,9 +222,6 @@ pub fn drop_payload(payload: Box<dyn std::any::Any + Send>) {
 /// Drops a value of the user's while a panic is on its way already: on top of that, a panic of this one
 /// would end the process. So nobody sees it.
 pub fn drop_beside_panic<T>(value: T) {
-    if cfg!(heist_bug_16) {
-        return drop(value);
-    }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         drop_payload(payload);
     }
