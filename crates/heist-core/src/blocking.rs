@@ -122,7 +122,7 @@ impl Pool {
         }
         state.queue.push_back(task);
         if state.idle > 0 {
-            state.idle -= 1;
+            state.idle -= usize::from(!cfg!(heist_bug_25));
             state.notified += 1;
             self.work.notify_one();
         } else if state.threads < shared.config.blocking_threads {
@@ -153,7 +153,7 @@ impl Pool {
         let queue = {
             let mut state = self.lock();
             state.threads -= 1;
-            if state.threads > 0 {
+            if state.threads > 0 || cfg!(heist_bug_24) {
                 return;
             }
             std::mem::take(&mut state.queue)

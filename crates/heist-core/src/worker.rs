@@ -240,7 +240,9 @@ impl Worker {
             }
         }
         let (lifo, hits) = (&self.slot().lifo, &self.slot().work.lifo_hits);
-        if hits.get().wrapping_sub(self.streak_from.get()) < u64::from(LIFO_STREAK) {
+        if hits.get().wrapping_sub(self.streak_from.get()) < u64::from(LIFO_STREAK)
+            || cfg!(heist_bug_12)
+        {
             if let Some(task) = lifo.take() {
                 hits.add(1);
                 return Some(task);

@@ -81,7 +81,7 @@ impl Alarm {
     pub(crate) fn must_rouse(&self, deadline: u64) -> Rouse {
         // Ordering: SeqCst fence, partner of the one in `announce`; see the module.
         fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed) > deadline {
+        if self.sleeping.load(Ordering::Relaxed) > deadline && !cfg!(heist_bug_22) {
             Rouse::Owner
         } else {
             Rouse::No

@@ -409,7 +409,7 @@ impl Word {
         // operations on this one word have one order, and the tick says on which side of an event
         // this one is.
         let mut word = self.0.load(Ordering::Relaxed);
-        while (word ^ seen.0) & MOMENT == 0 && word & bits != 0 {
+        while ((word ^ seen.0) & MOMENT == 0 || cfg!(heist_bug_09)) && word & bits != 0 {
             match self.0.compare_exchange_weak(
                 word,
                 word & !bits,

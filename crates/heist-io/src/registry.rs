@@ -94,7 +94,12 @@ impl Registry {
             .ok()
             .filter(|index| u64::from(*index) <= INDEX_MASK)
             .ok_or(Refused::Full)?;
-        self.generation = (self.generation + 1) & GENERATION_MASK;
+        self.generation = (self.generation + 1)
+            & if cfg!(heist_bug_31) {
+                u32::MAX
+            } else {
+                GENERATION_MASK
+            };
         let key = Key {
             index,
             generation: self.generation,
@@ -112,7 +117,7 @@ impl Registry {
     pub(crate) fn get(&self, key: u64) -> Option<&Record> {
         let key = Key::unpack(key);
         let entry = self.records.get(key.index as usize)?;
-        (entry.generation == key.generation).then_some(&*entry.record)
+        (entry.generation == key.generation || cfg!(heist_bug_27)).then_some(&*entry.record)
     }
 
     /// Gives a key back. The record is to be dropped after the lock.

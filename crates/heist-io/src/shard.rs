@@ -240,6 +240,7 @@ impl Shard {
             return 0;
         }
         let wakers = self.apply(&mut turn);
+        #[cfg(not(heist_bug_10))]
         drop(turn);
         wakers.run()
     }

@@ -492,6 +492,38 @@ fn a_slot_wakes_its_last_poller() {
     assert_eq!((first.count(), second.count()), (0, 1));
 }
 
+/// A waker that is woken by the poller may take the turn itself: it is free again by then.
+#[test]
+fn the_turn_is_free_while_wakers_run() {
+    struct Helper(Arc<Driver>, UnixStream, AtomicUsize);
+    impl Wake for Helper {
+        fn wake(self: Arc<Self>) {
+            (&self.1).write_all(b"x").unwrap();
+            self.2.store(self.0.poll(0), SeqCst);
+        }
+    }
+    let _dog = watchdog("the_turn_is_free_while_wakers_run");
+    let driver = driver(1);
+    let ((a, mut b), (c, d)) = (pair(), pair());
+    let source = driver.register(a.as_fd(), 0).unwrap();
+    let other = driver.register(c.as_fd(), 0).unwrap();
+    let (bell, helper) = (
+        Bell::silent(),
+        Arc::new(Helper(driver.clone(), d, 0.into())),
+    );
+    let waker = helper.clone().into();
+    assert!(poll_slot(&other, R, &bell).is_pending());
+    assert!(
+        source
+            .poll_ready(R, &mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    b.write_all(b"x").unwrap();
+    assert_eq!(driver.poll(0), 1);
+    assert_eq!(helper.2.load(SeqCst), 1, "somebody holds the turn");
+    assert_eq!(bell.count(), 1);
+}
+
 /// A descriptor is closed, its number is taken again at once, and the old peer still acts: the new
 /// source must not see it.
 #[test]

@@ -61,6 +61,8 @@ impl WakeList {
                 rest.by_ref().for_each(Waker::wake);
             })) {
                 discard(payload);
+                #[cfg(heist_bug_15)]
+                break;
             }
         }
         let list = std::mem::take(&mut self.list);
@@ -94,11 +96,13 @@ impl WakerPlace {
     /// look is worth its while.
     #[inline]
     pub(crate) fn put(&self, waker: &Waker, likely: bool) {
-        if likely && self.holds(waker) {
+        if likely && (cfg!(heist_bug_32) || self.holds(waker)) {
             return;
         }
         let waker = waker.clone();
         let old = self.0.lock().replace(waker);
+        #[cfg(heist_bug_06)]
+        let _held = self.0.lock();
         if let Some(old) = old {
             let_go(old);
         }
@@ -174,6 +178,30 @@ mod tests {
         assert_eq!(list.run(), 3);
         assert_eq!(count.0.load(Relaxed), 2);
         assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    /// The destructor of a waker that is replaced may use the place.
+    #[test]
+    fn a_place_is_free_while_its_old_waker_is_dropped() {
+        struct Dropped(Arc<WakerPlace>, Arc<Mutex<Option<bool>>>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                *self.1.lock() = Some(self.0.0.try_lock().is_some());
+            }
+        }
+        impl Wake for Dropped {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (place, was_free) = (Arc::new(WakerPlace::new()), Arc::new(Mutex::new(None)));
+        let first = Waker::from(Arc::new(Dropped(place.clone(), was_free.clone())));
+        place.put(&first, false);
+        drop(first);
+        place.put(Waker::noop(), false);
+        assert_eq!(
+            *was_free.lock(),
+            Some(true),
+            "a waker is dropped under the lock"
+        );
     }
 
     /// The waker that waits panics when it is replaced, and when its place goes: the one that replaces it

@@ -83,7 +83,7 @@ impl Idle {
             // and the look at the queues that follows. See the proof, case "S leaves by edge 2".
             fence(Ordering::SeqCst);
         }
-        last
+        last && !cfg!(heist_bug_03)
     }
 
     /// Edges 3 and 4. After it, the worker looks at every queue once more, then parks or leaves.
@@ -96,6 +96,7 @@ impl Idle {
         }
         // Ordering: SeqCst, w2 of the proof. The unlock is a Release only, and would let the
         // second look at the queues be satisfied before the announcement is visible.
+        #[cfg(not(heist_bug_01))]
         fence(Ordering::SeqCst);
     }
 
@@ -119,6 +120,7 @@ impl Idle {
     /// The caller unparks it.
     pub(crate) fn claim(&self) -> Option<u32> {
         // Ordering: SeqCst, p2 of the proof: the push ends in a Release only.
+        #[cfg(not(heist_bug_02))]
         fence(Ordering::SeqCst);
         let counts = self.counters.read();
         if counts.searching > 0 || counts.sleeping == 0 {

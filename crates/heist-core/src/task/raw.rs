@@ -657,6 +657,8 @@ unsafe fn finish<F: Future>(task: NonNull<Header>, output: Result<F::Output, Joi
 fn drop_in_place_caught<F: Future>(
     stage: &mut Stage<F>,
 ) -> Result<(), Box<dyn std::any::Any + Send>> {
+    #[cfg(heist_bug_13)]
+    drop(mem::replace(stage, Stage::Gone));
     let result = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: dropped in place, since a future must not move; the value is not used again:
         // the write below replaces it without dropping, on both paths.

@@ -278,7 +278,7 @@ impl State {
             "start_run: {before:?}"
         );
         debug_assert!(!before.is_done(), "start_run: {before:?}");
-        if before.0 & (CANCEL | REGION) == CANCEL {
+        if before.0 & (CANCEL | REGION) == CANCEL && !cfg!(heist_bug_19) {
             Start::Drop
         } else {
             Start::Poll
@@ -384,7 +384,7 @@ impl State {
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) if seen & CANCEL != 0 => return Entered::Requested,
+                Ok(_) if seen & CANCEL != 0 && !cfg!(heist_bug_29) => return Entered::Requested,
                 Ok(_) => return Entered::Clear,
                 Err(now) => seen = now,
             }
@@ -483,12 +483,16 @@ impl State {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             let before = Snapshot(seen);
-            if before.is_done() {
+            if before.is_done() && !(cfg!(heist_bug_20) && set & CANCEL != 0) {
                 return if give_up == 0 {
                     Wake::Noted
                 } else {
                     self.release(give_up)
                 };
+            }
+            #[cfg(heist_bug_05)]
+            if before.is_queued() && give_up == 0 && seen & set == set {
+                return Wake::Noted;
             }
             // Ordering: AcqRel even if nothing changes (invariant 5). Release: what the waker did
             // before is visible to the poll that `start_run` begins. Acquire: the one who pushes
@@ -499,6 +503,8 @@ impl State {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
+                #[cfg(heist_bug_18)]
+                Ok(_) if before.is_running() && set & CANCEL != 0 => return Wake::Push,
                 Ok(_) if before.is_queued() || before.is_running() => return Wake::Noted,
                 Ok(_) => return Wake::Push,
                 Err(now) => seen = now,
@@ -566,7 +572,7 @@ impl State {
                 return Complete::Unwanted;
             }
             let wakes = seen & JOIN_WAKER != 0;
-            let drops = if wakes {
+            let drops = if wakes && !cfg!(heist_bug_04) {
                 QUEUED
             } else {
                 QUEUED | RUNNING | LISTED

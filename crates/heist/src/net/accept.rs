@@ -48,7 +48,7 @@ pub(super) enum Trouble {
 }
 
 pub(super) fn classify(e: &io::Error) -> Trouble {
-    if sys::out_of_resources(e) {
+    if sys::out_of_resources(e) && !cfg!(heist_bug_26) {
         Trouble::Shortage
     } else if sys::lost_connection(e) {
         Trouble::NextConnection

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn, ready};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -358,6 +358,46 @@ fn abort_of_an_idle_task() {
             abort.abort();
             assert!(abort.is_finished());
             event.set();
+        });
+    });
+}
+
+/// Whoever aborts a task does not run its destructor: the task is dropped where it would be polled.
+#[test]
+fn abort_drops_nothing_on_the_aborting_thread() {
+    let future = Count::default();
+    let captured = future.on_drop();
+    let ((), _) = run(1, async {
+        let event = Event::default();
+        let waits = event.clone();
+        let handle = go(async move {
+            let _captured = captured;
+            waits.await;
+        });
+        while event.wakers().is_empty() {
+            yield_now().await;
+        }
+        handle.abort();
+        assert_eq!(future.get(), 0, "abort has dropped the future itself");
+        assert!(handle.await.expect_err("aborted").is_cancelled());
+        assert_eq!(future.get(), 1);
+    });
+}
+
+/// A context whose code unwinds is left as one whose code returns.
+#[test]
+fn a_context_is_left_when_its_code_panics() {
+    use crate::context::{self, Context, Role};
+    let ((), _) = run(1, async {
+        context::with(|outer| {
+            let outer = outer.expect("inside");
+            let inner = Context::new(outer.shared, Role::BlockOn, Location::caller());
+            let code = || context::enter(&inner, || panic!("on purpose"));
+            catch_unwind(AssertUnwindSafe(code)).expect_err("it panics");
+            context::with(|now| {
+                let now = now.expect("still inside");
+                assert!(std::ptr::eq(now, outer), "the inner context stays");
+            });
         });
     });
 }
