@@ -19,7 +19,7 @@
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
 use crate::task::{
-    Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
+    JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
 };
 use crate::threads::Purpose;
 use crate::worker;
@@ -97,7 +97,7 @@ impl Pool {
     {
         let cx = cx.filter(|cx| cx.is_inside(shared));
         let owner = NonNull::from(shared).cast();
-        let new = shared.new_task(cx, spawn, Birth::OUTSIDE, Kind::Blocking, owner);
+        let new = shared.new_task(cx, spawn, Kind::Blocking, owner);
         let published = create(new, Call(Some(call)), Unseen::dropped())
             .inheriting()
             .publish(&self.tasks);

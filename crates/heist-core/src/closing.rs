@@ -501,7 +501,7 @@ pub(crate) fn close_here(
     // What a task waits on in its cleanup is for the report.
     shared.look_at();
     // 1 and 2.
-    for list in shared.lists() {
+    for list in shared.tasks.iter() {
         let closed = list.close(site, |task| shared.injector.push(task));
         cleanup.give(closed.run());
     }
@@ -594,7 +594,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> V
         if !doomed && cleanup_left.is_zero() {
             doomed = true;
             calm = Instant::now();
-            for list in shared.lists() {
+            for list in shared.tasks.iter() {
                 cleanup.drop(list.doom(|task| shared.injector.push(task)));
             }
             shared.notify(MayStart::No);
@@ -603,7 +603,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> V
         if step == Step::Ran {
             continue;
         }
-        if shared.lists().all(|list| list.len() == 0) {
+        if shared.tasks.iter().all(|list| list.len() == 0) {
             return Vec::new();
         }
         let waited = graces.began.elapsed();
@@ -612,7 +612,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> V
             tell_who_is_waited_for(shared, waited);
         }
         let mut nap = told.saturating_sub(waited);
-        if !doomed && shared.lists().any(TaskList::is_cleaning) {
+        if !doomed && shared.tasks.iter().any(TaskList::is_cleaning) {
             calm = Instant::now();
             nap = nap.min(cleanup_left);
         } else if let Some(left) = graces.poll_left(calm) {
@@ -646,7 +646,7 @@ fn run_anything(cx: &Context<'_>) -> Step {
 /// Whether a task is left that nobody runs.
 fn any_queued(shared: &Shared) -> bool {
     let mut any = false;
-    for list in shared.lists() {
+    for list in shared.tasks.iter() {
         list.for_each(|header| any |= !header.state().snapshot().is_running());
     }
     any
@@ -654,7 +654,7 @@ fn any_queued(shared: &Shared) -> bool {
 
 fn abandon(shared: &Shared) -> Vec<Label> {
     let mut abandoned = Vec::new();
-    for list in shared.lists() {
+    for list in shared.tasks.iter() {
         let (labels, wakers) = list.abandon();
         abandoned.extend(labels);
         wakers.into_iter().for_each(crate::task::wake_foreign);
@@ -664,7 +664,7 @@ fn abandon(shared: &Shared) -> Vec<Label> {
 
 fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
     let mut running = Vec::new();
-    for list in shared.lists() {
+    for list in shared.tasks.iter() {
         list.for_each(|header| {
             if header.state().snapshot().is_running() {
                 running.push((header.id(), header.site()));

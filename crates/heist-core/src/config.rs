@@ -77,8 +77,8 @@ pub(crate) const SPARE_NAP: Duration = Duration::from_millis(10);
 pub(crate) const START_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Most slots of a runtime, workers and spares together: each half of the idle word and the birth slot in a task's
-/// header must hold the number.
+/// Most slots of a runtime, workers and spares together: each half of the idle word must
+/// hold the number.
 pub(crate) const MAX_SLOTS: usize = 1 << 12;
 
 /// Where `main` and pinned tasks run.

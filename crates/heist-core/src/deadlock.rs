@@ -224,7 +224,7 @@ fn idle_tasks(shared: &Shared, pinned: &Pinned) -> Option<Vec<Seen>> {
             None => all_idle = false,
         });
     };
-    shared.lists().for_each(&mut look);
+    shared.tasks.iter().for_each(&mut look);
     look(&shared.blocking.tasks);
     look(&pinned.tasks);
     all_idle.then_some(seen)

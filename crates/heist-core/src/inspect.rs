@@ -101,7 +101,7 @@ fn live_tasks(shared: &Shared) -> usize {
 
 /// Gives `look` every list of tasks of the runtime, the local ones of the present run among them.
 fn for_each_list(shared: &Shared, mut look: impl FnMut(&TaskList)) {
-    shared.lists().for_each(&mut look);
+    shared.tasks.iter().for_each(&mut look);
     look(&shared.blocking.tasks);
     // The lock is released before the list's is taken.
     let local = shared.present.lock().upgrade();
@@ -188,7 +188,7 @@ fn task(header: &Header, polls: u32, waits: &[Wait]) -> TaskSnapshot {
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-    use crate::task::{Birth, JoinError, LastOut, New, Runnable, Running, Started, Unseen, create};
+    use crate::task::{JoinError, LastOut, New, Runnable, Running, Started, Unseen, create};
     use std::future::pending;
     use std::panic::Location;
     use std::ptr::NonNull;
@@ -210,7 +210,6 @@ mod tests {
             name: None,
             site: Location::caller(),
             parent: None,
-            birth: Birth::OUTSIDE,
             kind: Kind::Send,
             owner: NonNull::dangling(),
         };

@@ -278,7 +278,10 @@ impl Seen {
             }
         };
         if task & PINNED == 0 {
-            shared.lists().for_each(|list| list.for_each(&mut find));
+            shared
+                .tasks
+                .iter()
+                .for_each(|list| list.for_each(&mut find));
         } else if let Some(main) = shared.closing.main() {
             main.tasks.for_each(&mut find);
         }
@@ -293,7 +296,10 @@ impl Seen {
 
 /// Looks at all tasks, the local ones of the present run among them.
 fn for_each_task(shared: &Shared, mut look: impl FnMut(&Header)) {
-    shared.lists().for_each(|list| list.for_each(&mut look));
+    shared
+        .tasks
+        .iter()
+        .for_each(|list| list.for_each(&mut look));
     let local = shared.present.lock().upgrade();
     if let Some(pinned) = local {
         pinned.tasks.for_each(look);

@@ -11,7 +11,7 @@ use crate::main_loop::{MainLoop, Outcome};
 use crate::pinned::Asked;
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
-use crate::task::{Birth, Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
+use crate::task::{Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
 use crate::values::{self, Values};
 use std::any::Any;
 use std::fmt;
@@ -428,7 +428,12 @@ impl Handle {
             // The lists may be locked for ever.
             return 0;
         }
-        self.shared.lists().map(|list| list.len()).sum::<usize>() + self.shared.blocking.tasks.len()
+        self.shared
+            .tasks
+            .iter()
+            .map(|list| list.len())
+            .sum::<usize>()
+            + self.shared.blocking.tasks.len()
     }
 }
 
@@ -543,9 +548,7 @@ where
         }
         let pinned = &local.pinned;
         let owner = NonNull::from(&**pinned).cast();
-        let new = cx
-            .shared
-            .new_task(Some(cx), spawn, Birth::OUTSIDE, Kind::Local, owner);
+        let new = cx.shared.new_task(Some(cx), spawn, Kind::Local, owner);
         Ok(
             match create(new, future, Unseen::dropped())
                 .inheriting()

@@ -14,7 +14,7 @@ use crate::monitor::Monitor;
 use crate::pinned::Pinned;
 use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
-use crate::task::{Birth, Id, JoinHandle, Kind, Label, New, Runnable, TaskList, Unseen, create};
+use crate::task::{Id, JoinHandle, Kind, Label, New, Runnable, TaskLists, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -41,8 +41,7 @@ pub(crate) struct Shared {
     visitors: AtomicUsize,
     /// Handles to the runtime that users have.
     handles: AtomicUsize,
-    /// Tasks that were spawned by no slot.
-    pub(crate) outsiders: TaskList,
+    pub(crate) tasks: TaskLists,
     pub(crate) blocking: Pool,
     pub(crate) threads: Threads,
     pub(crate) monitor: Monitor,
@@ -100,7 +99,7 @@ impl Shared {
             blocked: AtomicUsize::new(0),
             visitors: AtomicUsize::new(0),
             handles: AtomicUsize::new(0),
-            outsiders: TaskList::new(),
+            tasks: TaskLists::new(config.workers),
             blocking: Pool::new(),
             threads: Threads::new(),
             monitor: Monitor::new(),
@@ -142,22 +141,6 @@ impl Shared {
         (self.config.workers as u32 / 2).max(1)
     }
 
-    #[inline]
-    pub(crate) fn list(&self, birth: Birth) -> &TaskList {
-        match birth.index() {
-            Some(slot) => &self.slots[slot].tasks,
-            None => &self.outsiders,
-        }
-    }
-
-    /// The lists of all Send tasks.
-    pub(crate) fn lists(&self) -> impl Iterator<Item = &TaskList> {
-        self.slots
-            .iter()
-            .map(|slot| &slot.tasks)
-            .chain([&self.outsiders])
-    }
-
     /// Spawns a Send task from the thread whose context is `cx`; gives the future
     /// back if the runtime is closed.
     #[inline]
@@ -173,14 +156,9 @@ impl Shared {
         F::Output: Send + 'static,
     {
         let cx = cx.filter(|cx| cx.is_inside(self));
-        let birth = match cx.and_then(|cx| cx.worker) {
-            Some(worker) => Birth::slot(worker.index()),
-            None => Birth::OUTSIDE,
-        };
-        let new = self.new_task(cx, spawn, birth, Kind::Send, NonNull::from(self).cast());
-        let (handle, task) = create(new, future, unseen)
-            .inheriting()
-            .publish(self.list(birth))?;
+        let new = self.new_task(cx, spawn, Kind::Send, NonNull::from(self).cast());
+        let list = self.tasks.of(new.id);
+        let (handle, task) = create(new, future, unseen).inheriting().publish(list)?;
         self.monitor.wanted(self);
         if let Some(worker) = cx.and_then(|cx| cx.worker) {
             worker.push_new(task);
@@ -200,7 +178,6 @@ impl Shared {
         &self,
         cx: Option<&Context<'_>>,
         spawn: Spawn,
-        birth: Birth,
         kind: Kind,
         owner: NonNull<()>,
     ) -> New {
@@ -211,7 +188,6 @@ impl Shared {
             name: spawn.name,
             site: spawn.site,
             parent: cx.and_then(Context::task_id),
-            birth,
             kind,
             owner,
         }
@@ -336,7 +312,7 @@ impl Shared {
         // Ordering: SeqCst, see `visit`; and likewise for a source that is registered.
         fence(Ordering::SeqCst);
         self.visitors.load(Ordering::Relaxed) > 0
-            || self.lists().any(|list| list.len() > 0)
+            || self.tasks.iter().any(|list| list.len() > 0)
             || self.blocking.tasks.len() > 0
             || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }

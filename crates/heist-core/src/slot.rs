@@ -8,7 +8,7 @@
 
 use crate::deque::Worker as Deque;
 use crate::queue::Queue;
-use crate::task::{Place, Runnable, TaskList};
+use crate::task::{Place, Runnable};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -26,8 +26,6 @@ pub(crate) struct Slot {
     pub(crate) lifo: Place,
     /// The local queue.
     pub(crate) queue: Queue,
-    /// The tasks spawned by the owners of this slot.
-    pub(crate) tasks: TaskList,
     home: Mutex<Option<Deque<Runnable>>>,
     /// What the owner writes for others to read, in a cache line of its own: those who look for work
     /// in the slot do not have it taken from them with every poll.
@@ -81,7 +79,6 @@ impl Slot {
         Slot {
             lifo: Place::new(),
             queue,
-            tasks: TaskList::new(),
             home: Mutex::new(Some(deque)),
             work: CachePadded::default(),
             notes: AtomicU8::new(0),

@@ -722,6 +722,6 @@ fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {
     match (task.header().kind(), cx.local) {
         (Kind::Local, Some(local)) => &local.pinned.tasks,
         (Kind::Blocking, _) => &cx.shared.blocking.tasks,
-        _ => cx.shared.list(task.header().birth()),
+        _ => cx.shared.tasks.of(task.header().id()),
     }
 }

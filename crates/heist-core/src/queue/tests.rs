@@ -5,7 +5,7 @@
 use super::{FRESH_LIMIT, KEPT, Order, Queue};
 use crate::config::{INJECTOR_INTERVAL, LOCAL_QUEUE};
 use crate::deque::{Steal, Worker as Deque};
-use crate::task::{Birth, Id, Kind, New, Runnable, Started, TaskList, Unseen, create};
+use crate::task::{Id, Kind, New, Runnable, Started, TaskList, Unseen, create};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
@@ -47,7 +47,6 @@ fn make(list: &TaskList) -> Runnable {
         name: None,
         site: Location::caller(),
         parent: None,
-        birth: Birth::OUTSIDE,
         kind: Kind::Send,
         owner: NonNull::dangling(),
     };

@@ -1,13 +1,13 @@
 //! The list of live tasks: who must know all of them walks it (the end of the loop, `tasks()`).
 //!
 //! Intrusive and doubly linked, so that linking allocates nothing and unlinking searches nothing.
-//! One list per birth slot and one for outsiders, each behind its own mutex: a worker takes the
-//! lock of its own list to spawn, and a task that was stolen takes it to finish, so contention is
-//! that of stealing. No user code runs under the lock: a task is only looked at, or asked to end.
+//! There are many lists, each behind its own mutex, and a task's identity says in which one it is
+//! (see [`TaskLists`]). No user code runs under the lock: a task is only looked at, or asked to end.
 //!
 //! A listed task is alive (LISTED is a reference), and it leaves the list before its last edge, so
 //! whoever holds the lock may use every header in the list.
 
+use super::id::Id;
 use super::join::TaskRef;
 use super::keeper::Keeper;
 use super::raw::{Header, Runnable, Running};
@@ -16,6 +16,7 @@ use super::state::{Close, Wake};
 use super::wait::{Notes, Wait};
 use crate::closing::DroppedTask;
 use crate::sync::Mutex;
+use crossbeam_utils::CachePadded;
 use std::panic::Location;
 use std::ptr::NonNull;
 
@@ -64,7 +65,40 @@ impl Closed {
     }
 }
 
-/// All live tasks that were born in one place.
+/// How many identities in a row share a list: as many as a thief takes tasks at a time, or more.
+const RUN: u64 = 128;
+/// How many lists there are for each worker.
+const LISTS_PER_WORKER: usize = 8;
+
+/// All live Send tasks of a runtime.
+///
+/// Identities are given to each thread in blocks, in order, and each run of [`RUN`] of them belongs
+/// to the next list. What a thief steals was spawned in one go, so while it ends those tasks it needs
+/// the lock, and the neighbours in the list, of a run that the spawner has left behind. With one list
+/// per spawner the two of them took the same lock, and each other's cache lines, for every task.
+#[derive(Debug)]
+pub(crate) struct TaskLists(Box<[CachePadded<TaskList>]>);
+
+impl TaskLists {
+    pub(crate) fn new(workers: usize) -> TaskLists {
+        let count = (workers * LISTS_PER_WORKER).next_power_of_two();
+        let list = || CachePadded::new(TaskList::new());
+        TaskLists(std::iter::repeat_with(list).take(count).collect())
+    }
+
+    /// The list of the task `id`.
+    #[inline]
+    pub(crate) fn of(&self, id: Id) -> &TaskList {
+        // A power of two, so this is a mask.
+        &self.0[(id.as_u64() / RUN) as usize & (self.0.len() - 1)]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TaskList> {
+        self.0.iter().map(|list| &**list)
+    }
+}
+
+/// Live tasks behind one lock.
 #[derive(Debug)]
 pub(crate) struct TaskList(Mutex<Inner>);
 
@@ -259,5 +293,36 @@ impl TaskList {
             }
         });
         (labels, wakers)
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// The numbers of the lists that tasks with these identities are in.
+    fn lists_of(lists: &TaskLists, ids: impl Iterator<Item = u64>) -> Vec<usize> {
+        let number = |id| {
+            let list = lists.of(Id::from_u64(id).expect("not 0"));
+            let found = lists.iter().position(|other| std::ptr::eq(list, other));
+            found.expect("each of them is among all")
+        };
+        let mut numbers: Vec<usize> = ids.map(number).collect();
+        numbers.dedup();
+        numbers
+    }
+
+    #[test]
+    fn a_run_of_tasks_shares_a_list_and_the_next_runs_have_others() {
+        for workers in [1, 2, 3, 64] {
+            let lists = TaskLists::new(workers);
+            let runs = lists.iter().count() as u64;
+            let mut seen = lists_of(&lists, RUN..RUN * (runs + 1));
+            assert_eq!(seen.len() as u64, runs, "{workers} workers: {seen:?}");
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len() as u64, runs, "{workers} workers: {seen:?}");
+            assert!(runs >= (workers * LISTS_PER_WORKER) as u64);
+        }
     }
 }

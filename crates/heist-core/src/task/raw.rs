@@ -40,7 +40,6 @@ pub(crate) struct Header {
     /// What few tasks have.
     side: SideCell,
     polls: AtomicU32,
-    birth: Birth,
     kind: Kind,
 }
 
@@ -138,24 +137,6 @@ impl Drop for SideCell {
     }
 }
 
-/// The list a task was born into: the slot's, or that of the outsiders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Birth(u16);
-
-impl Birth {
-    pub(crate) const OUTSIDE: Birth = Birth(u16::MAX);
-
-    #[inline]
-    pub(crate) fn slot(index: usize) -> Birth {
-        debug_assert!(index < crate::config::MAX_SLOTS);
-        Birth(index as u16)
-    }
-
-    pub(crate) fn index(self) -> Option<usize> {
-        (self != Birth::OUTSIDE).then_some(self.0 as usize)
-    }
-}
-
 /// Who runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -173,7 +154,6 @@ pub(crate) struct New {
     pub(crate) name: Option<Box<str>>,
     pub(crate) site: &'static Location<'static>,
     pub(crate) parent: Option<Id>,
-    pub(crate) birth: Birth,
     pub(crate) kind: Kind,
     pub(crate) owner: NonNull<()>,
 }
@@ -272,7 +252,6 @@ pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh
             parent: new.parent,
             side: SideCell::new(new.name.map(|name| Side::new(Some(name)))),
             polls: AtomicU32::new(0),
-            birth: new.birth,
             kind: new.kind,
         },
         stage: UnsafeCell::new(Stage::Future(future)),
@@ -323,9 +302,6 @@ impl Header {
     /// Whether `owner` is what the task was made for. Only the address is looked at.
     pub(crate) fn is_owned_by<T>(&self, owner: *const T) -> bool {
         std::ptr::eq(self.owner.as_ptr().cast_const(), owner.cast())
-    }
-    pub(crate) fn birth(&self) -> Birth {
-        self.birth
     }
     /// The task that spawned it.
     pub(crate) fn parent(&self) -> Option<Id> {
