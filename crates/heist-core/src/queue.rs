@@ -52,6 +52,8 @@ mod tests;
 
 /// How far new tasks fill the deque. The rest is for those that `mix` brings.
 const FRESH_LIMIT: usize = LOCAL_QUEUE * 3 / 4;
+/// How many tasks a thief takes at a time.
+const BATCH: usize = LOCAL_QUEUE / 2;
 /// How much memory a list keeps for the next burst, in tasks.
 const KEPT: usize = 4096;
 
@@ -212,27 +214,39 @@ impl Queue {
         give_back(&mut overflow.fresh);
     }
 
-    /// Steals a part of what is there: one task is given back, the others go to `own`, which is the
-    /// thief's and empty.
+    /// Steals a part of what is there: one task is given back, the others go to the thief's queue,
+    /// which is empty. `own` is the thief's end of that.
     pub(crate) fn steal_into(&self, own: &Deque<Runnable>) -> Steal<Runnable> {
         if self.has_overflown() {
-            let mut overflow = self.lock();
-            let overflow = &mut *overflow;
-            let list = if overflow.fresh.is_empty() {
-                &mut overflow.waiting
-            } else {
-                &mut overflow.fresh
-            };
-            let count = list.len().div_ceil(2).min(LOCAL_QUEUE / 2);
-            if let Some(task) = take(list, ..count, own) {
-                return Steal::Success(task);
+            let mut batch = [const { None }; BATCH];
+            self.take_batch(&mut batch);
+            let mut tasks = batch.into_iter().map_while(|task| task);
+            if let Some(first) = tasks.next() {
+                tasks.for_each(|task| own.push(task));
+                return Steal::Success(first);
             }
         }
         if self.stealer.is_empty() {
             return Steal::Empty;
         }
-        self.stealer
-            .steal_batch_with_limit_and_pop(own, LOCAL_QUEUE / 2)
+        self.stealer.steal_batch_with_limit_and_pop(own, BATCH)
+    }
+
+    /// Up to half of the overflow, from the front. No more than that is done under the lock, for which
+    /// the owner may wait.
+    fn take_batch(&self, batch: &mut [Option<Runnable>; BATCH]) {
+        let mut overflow = self.lock();
+        let overflow = &mut *overflow;
+        let list = match overflow.fresh.is_empty() {
+            true => &mut overflow.waiting,
+            false => &mut overflow.fresh,
+        };
+        let count = list.len().div_ceil(2).min(BATCH);
+        let places = batch.iter_mut();
+        places
+            .zip(list.drain(..count))
+            .for_each(|(place, task)| *place = Some(task));
+        give_back(list);
     }
 
     /// One task, for a thread without a slot.
