@@ -4,15 +4,25 @@
 //! end after `blocking_keep_alive` without work. Beyond the bound closures wait their turn; a
 //! caller who awaits each handle before it sends more has its back-pressure there.
 //!
-//! | who                   | under the lock                                             |
-//! |-----------------------|------------------------------------------------------------|
-//! | spawner, idle > 0     | push; idle − 1, notified + 1; wake one                     |
-//! | spawner, idle = 0     | push; threads + 1, start one, if below the bound           |
-//! | thread, queue empty   | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
+//! | who                     | under the lock                                              |
+//! |-------------------------|-------------------------------------------------------------|
+//! | spawner                 | push; call                                                  |
+//! | thread, queue not empty | pop; call; then run the closure                             |
+//! | thread, queue empty     | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
+//! | call, notified > 0      | nothing: whoever is on the way will call                    |
+//! | call, idle > 0          | idle − 1, notified + 1; wake one                            |
+//! | call, idle = 0          | threads + 1, start one, if below the bound                  |
 //!
-//! The *spawner* takes the idle thread out of the count, not the thread when it wakes: otherwise two
-//! closures spawned in a row would both count on the same idle thread, and the second would wait
-//! for the first, which may be waiting for it.
+//! A call is for a closure that is queued; with an empty queue there is none.
+//!
+//! **Invariant**: while the lock is free and a closure is queued, a thread is on its way to `next`
+//! (notified, or being started), or all threads there may be run closures. So no closure waits for
+//! the end of another while the bound allows for one more thread, also if the other waits for it:
+//! a thread calls for the next closure before it runs its own.
+//!
+//! One thread at a time is on its way, and not one for each closure of a burst: most would come too
+//! late for short ones, and each would cost a switch. Who calls takes the idle thread out of the
+//! count, not the thread when it wakes: otherwise two calls would both count on the same one.
 
 #![forbid(unsafe_code)]
 
@@ -121,9 +131,19 @@ impl Pool {
             return end_unrun(shared, task, |label| JoinError::cancelled(label, None));
         }
         state.queue.push_back(task);
+        self.call(shared, state);
+    }
+
+    /// Sees to it that a thread comes for what is queued. See the module.
+    fn call(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
+        if state.queue.is_empty() || state.notified > 0 {
+            return;
+        }
         if state.idle > 0 {
             state.idle -= usize::from(!cfg!(heist_bug_25));
             state.notified += 1;
+            drop(state);
+            // Who wakes needs the lock first thing.
             self.work.notify_one();
         } else if state.threads < shared.config.blocking_threads {
             state.threads += 1;
@@ -195,6 +215,7 @@ impl Pool {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {
+                self.call(shared, state);
                 return Some(task);
             }
             let mut again = false;
