@@ -877,6 +877,35 @@ fn an_idle_thread_is_counted_on_once() {
     });
 }
 
+/// As many closures as there may be threads, none of which returns before all have begun: first
+/// without a thread, then with some that are idle and others to be started.
+#[test]
+fn closures_that_wait_for_each_other_all_run() {
+    within("closures that meet", || {
+        let mut config = config(1);
+        config.blocking_threads = 40;
+        let (outcome, report) = runtime(config).run_and_close(Location::caller(), async {
+            let handle = Handle::try_current().expect("inside");
+            for together in [3, 40, 40] {
+                let barrier = Arc::new(std::sync::Barrier::new(together));
+                let joins: Vec<_> = (0..together)
+                    .map(|_| {
+                        let barrier = barrier.clone();
+                        handle.spawn_blocking(here(), move || barrier.wait().is_leader())
+                    })
+                    .collect();
+                let mut leaders = 0;
+                for join in joins {
+                    leaders += usize::from(join.await.expect("it runs"));
+                }
+                assert_eq!(leaders, 1);
+            }
+        });
+        outcome.expect("no panic");
+        assert!(report.is_clean(), "{report}");
+    });
+}
+
 /// The bound holds, and what waits beyond it gets its turn.
 #[test]
 fn the_pool_is_bounded() {
