@@ -17,14 +17,15 @@
 
 mod world;
 
-use crate::sync::thread::{self, Builder};
+use crate::sync::thread;
 use crate::{block_in_place, yield_now};
 use std::panic::Location;
 use std::task::Waker;
 use world::{Count, Event, assert_freed, config, go, here, model, runtime};
 
-fn spawn(body: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
-    Builder::new().spawn(body).expect("a thread")
+/// A thread that is not the runtime's, and that can always be had.
+fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
+    shuttle::thread::spawn(body)
 }
 
 /// Two foreign threads spawn, and await what they have spawned, while workers come into being, search,
@@ -144,6 +145,7 @@ fn models_a_spare_comes_and_goes() {
 #[test]
 fn models_a_failed_start_loses_no_task() {
     model(50, || {
+        thread::refuse(3);
         let (mut runtime, seam) = runtime(config(2, 0));
         let ran = Count::default();
         let callers = [(), ()].map(|()| {
@@ -161,7 +163,6 @@ fn models_a_failed_start_loses_no_task() {
                 }
             })
         });
-        thread::refuse(3);
         for caller in callers {
             caller.join().unwrap();
         }
@@ -395,5 +396,60 @@ fn models_closures_without_a_thread_are_told() {
         let _ = runtime.close(Location::caller());
         drop((runtime, handle));
         assert_freed(&seam);
+    });
+}
+
+/// `run` returns while a task that it has spawned goes on, and a foreign thread wakes that: somebody
+/// takes over the slot of the thread that leaves.
+#[test]
+fn models_a_task_outlives_the_run_that_spawned_it() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let event = Event::default();
+        let foreign = spawn({
+            let event = event.clone();
+            move || event.set()
+        });
+        let outcome = runtime.run(Location::caller(), async { go(event.clone()) });
+        let crate::Outcome::Output(task) = outcome else {
+            panic!("nobody ends it");
+        };
+        let handle = runtime.handle();
+        let ended = handle.block_on(Location::caller(), task);
+        ended.expect("it is open").expect("nobody ends it");
+        foreign.join().unwrap();
+        assert!(runtime.close(Location::caller()).is_clean());
+        drop((runtime, handle, event));
+        assert_freed(&seam);
+    });
+}
+
+/// A runtime is dropped by a task of another one, which must not wait, while one of its own tasks runs:
+/// its own threads end it, and the outer one waits for that.
+#[test]
+fn models_a_runtime_is_dropped_by_a_task() {
+    model(50, || {
+        let (outer, outer_seam) = runtime(config(1, 0));
+        let (inner, inner_seam) = runtime(config(1, 0));
+        let dropped = Count::default();
+        let guard = dropped.on_drop();
+        let (outcome, report) = outer.run_and_close(Location::caller(), async move {
+            let ran = Event::default();
+            let task = inner.handle().spawn(here(), {
+                let ran = ran.clone();
+                async move {
+                    let _guard = guard;
+                    ran.set();
+                    std::future::pending::<()>().await;
+                }
+            });
+            ran.await;
+            drop(inner);
+            assert!(task.await.unwrap_err().is_cancelled());
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert_eq!((dropped.get(), report.threads_left), (1, 0));
+        assert_freed(&inner_seam);
+        assert_freed(&outer_seam);
     });
 }
