@@ -153,7 +153,8 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHa
 /// moves the task and wakes nobody for it.
 #[test]
 fn models_a_worker_that_comes_back_is_not_blocked() {
-    model(1, || {
+    // Counted: 170.
+    model(85, || {
         let world = World::new();
         world.idle.announce(OTHER, false);
         world.slot.begin_poll(1);
@@ -179,7 +180,8 @@ fn models_a_worker_that_comes_back_is_not_blocked() {
 /// one that falls asleep leaves the injector out; when the task is taken by a load and a store.
 #[test]
 fn models_a_blocked_workers_next_task_is_taken_from_it() {
-    model(1, || {
+    // Counted: 2316.
+    model(1100, || {
         let world = World::new();
         world.slot.begin_poll(1);
         let owner = spawn(&world, |world| {
@@ -204,7 +206,8 @@ fn models_a_blocked_workers_next_task_is_taken_from_it() {
 /// Fails when `Place::take` is a load and a store, and when the note is taken back twice.
 #[test]
 fn models_three_want_the_next_task() {
-    model(1, || {
+    // Counted: 9679.
+    model(4800, || {
         let world = World::new();
         world.slot.begin_poll(1);
         assert!(world.slot.lifo.put(Runnable::new(1)).is_none());

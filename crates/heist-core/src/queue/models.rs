@@ -21,7 +21,8 @@ use loom::thread;
 /// look at the overflow; when the lengths are announced before the lists are changed.
 #[test]
 fn models_each_task_of_a_queue_is_run_once() {
-    model(1, || {
+    // Counted: 109.
+    model(54, || {
         let (queue, own) = Queue::new();
         let world = Arc::new((queue, AtomicUsize::new(0)));
         for task in 0..LOCAL_QUEUE + 1 {
@@ -59,7 +60,8 @@ fn models_each_task_of_a_queue_is_run_once() {
 /// tasks are moved.
 #[test]
 fn models_a_task_that_moves_is_seen_in_one_of_two_places() {
-    model(1, || {
+    // Counted: 14.
+    model(7, || {
         let (queue, own) = Queue::new();
         let queue = Arc::new(queue);
         for task in 0..LOCAL_QUEUE + 2 {
@@ -86,7 +88,8 @@ fn models_a_task_that_moves_is_seen_in_one_of_two_places() {
 /// announce the lengths.
 #[test]
 fn models_an_overflow_wakes_a_sleeper_or_is_seen() {
-    model(1, || {
+    // Counted: 14.
+    model(7, || {
         let (queue, own) = Queue::new();
         let world = Arc::new((queue, Idle::new()));
         let mut tasks = (0..=LOCAL_QUEUE).map(Runnable::new);

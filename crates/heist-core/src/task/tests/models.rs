@@ -322,7 +322,8 @@ fn spawn(cell: &Arc<Cell>, f: impl FnOnce(&Cell) + 'static) -> thread::JoinHandl
 /// steps (load QUEUED, then subtract).
 #[test]
 fn models_a_wake_is_seen_by_the_next_poll() {
-    model(1, || {
+    // Counted: 51.
+    model(25, || {
         let cell = Cell::new(1);
         cell.state.clone_waker();
         let runner = spawn(&cell, Cell::run);
@@ -347,7 +348,8 @@ fn models_a_wake_is_seen_by_the_next_poll() {
 /// Fails as the model before, and when `notify` answers `Push` without regard to RUNNING.
 #[test]
 fn models_two_wakers_and_a_runner() {
-    model(1, || {
+    // Counted: 10256.
+    model(5100, || {
         let cell = Cell::new(2);
         cell.state.clone_waker();
         cell.state.clone_waker();
@@ -381,7 +383,8 @@ fn models_two_wakers_and_a_runner() {
 /// Fails when `notify` loads, decides and then sets QUEUED with a separate `fetch_or`.
 #[test]
 fn models_racing_wakers_push_once() {
-    model(1, || {
+    // Counted: 216.
+    model(100, || {
         let state = Arc::new(State::queued());
         assert_eq!(state.start_run(), Start::Poll);
         assert_eq!(state.park(), Park::Idle);
@@ -404,7 +407,8 @@ fn models_racing_wakers_push_once() {
 /// with Relaxed, and when `notify` answers `Push` without regard to RUNNING.
 #[test]
 fn models_yield_against_wake() {
-    model(1, || {
+    // Counted: 46.
+    model(23, || {
         let cell = Cell::new(1);
         cell.state.clone_waker();
         // Relaxed, both of them: they order nothing.
@@ -444,7 +448,8 @@ fn models_yield_against_wake() {
 /// when `complete` stores with Relaxed (the output is not visible).
 #[test]
 fn models_cancel_complete_join() {
-    model(1, || {
+    // Counted: 3531.
+    model(1700, || {
         let cell = Cell::new(1);
         cell.state.clone_handle();
         let runner = spawn(&cell, Cell::run);
@@ -479,7 +484,8 @@ fn models_cancel_complete_join() {
 /// Relaxed, Acquire alone or Release alone.
 #[test]
 fn models_register_against_completion() {
-    model(1, || {
+    // Counted: 208.
+    model(100, || {
         let cell = Cell::new(0);
         let runner = spawn(&cell, Cell::run);
         let mut joined = cell.join_poll(0);
@@ -511,7 +517,8 @@ fn models_register_against_completion() {
 #[test]
 fn models_drop_of_the_handle_against_completion() {
     for polled in [false, true] {
-        model(1, move || {
+        // Counted: 35.
+        model(17, move || {
             let cell = Cell::new(0);
             if polled {
                 assert_eq!(cell.join_poll(0), Joined::Pending);
@@ -530,7 +537,8 @@ fn models_drop_of_the_handle_against_completion() {
 /// Fails when `release` subtracts with less than AcqRel, and when the look of `drop_join` is Relaxed.
 #[test]
 fn models_the_last_reference_frees() {
-    model(1, || {
+    // Counted: 2929.
+    model(1400, || {
         let cell = Cell::new(0);
         cell.state.clone_waker();
         cell.state.clone_handle();
@@ -552,7 +560,8 @@ fn models_the_last_reference_frees() {
 /// Fails as the model before.
 #[test]
 fn models_the_runner_frees_or_a_handle() {
-    model(1, || {
+    // Counted: 531.
+    model(260, || {
         let cell = Cell::new(0);
         cell.state.clone_waker();
         let runner = spawn(&cell, Cell::run);
@@ -575,7 +584,8 @@ fn models_the_runner_frees_or_a_handle() {
 #[test]
 fn models_abandon_against_the_poll_and_the_handle() {
     for ready in [false, true] {
-        model(1, move || {
+        // Counted: 1060.
+        model(530, move || {
             let cell = Cell::new(usize::from(!ready));
             assert_eq!(cell.join_poll(0), Joined::Pending);
             // The poll has begun.

@@ -296,7 +296,8 @@ fn assert_freed(cell: &Arc<Cell>) {
 #[test]
 fn models_request_against_enter_and_deliver() {
     for goes_on in [false, true] {
-        model(1, move || {
+        // Counted: 460.
+        model(230, move || {
             let cell = cell(goes_on);
             let runner = spawn(&cell, Task::run);
             cell.ask();
@@ -324,7 +325,8 @@ fn models_request_against_enter_and_deliver() {
 /// region is seen, and its record is not), and when `enter_region` does not look at CANCEL.
 #[test]
 fn models_close_against_enter_and_deliver() {
-    model(1, || {
+    // Counted: 145.
+    model(72, || {
         let cell = cell(false);
         let runner = spawn(&cell, Task::run);
         cell.close();
@@ -342,7 +344,8 @@ fn models_close_against_enter_and_deliver() {
 #[test]
 fn models_leave_on_another_thread_against_request() {
     for close in [false, true] {
-        model(1, move || {
+        // Counted: 204.
+        model(100, move || {
             let cell = asleep(false);
             // Out of the future, before anybody else looks.
             // SAFETY: loom checks that we are alone.
@@ -371,7 +374,8 @@ fn models_leave_on_another_thread_against_request() {
 /// Fails as the model before.
 #[test]
 fn models_a_region_moves_between_tasks() {
-    model(1, || {
+    // Counted: 204.
+    model(100, || {
         let (from, to) = (asleep(false), cell(false));
         // SAFETY: loom checks that we are alone.
         let key = from.body.with_mut(|body| unsafe {
@@ -402,7 +406,8 @@ fn models_a_region_moves_between_tasks() {
 /// Fails when the record keeps no counted reference of its own to the task.
 #[test]
 fn models_leave_against_completion() {
-    model(1, || {
+    // Counted: 417.
+    model(200, || {
         let cell = asleep(false);
         // SAFETY: loom checks that we are alone.
         let key = cell.body.with_mut(|body| unsafe { (*body).region.take() });
@@ -430,7 +435,8 @@ fn models_leave_against_completion() {
 /// Fails when `withdraw` does not look at CLOSING, and when it reads that before its exchange.
 #[test]
 fn models_uncancel_against_close() {
-    model(1, || {
+    // Counted: 141.
+    model(70, || {
         let cell = asleep(true);
         cell.ask();
         assert_eq!(cell.end(), Some(End::Caught), "in cleanup");
@@ -466,7 +472,8 @@ fn models_uncancel_against_close() {
 #[test]
 fn models_doom_against_enter() {
     for entered in [false, true] {
-        model(1, move || {
+        // Counted: 56.
+        model(28, move || {
             let cell = if entered { asleep(false) } else { cell(false) };
             let runner = spawn(&cell, move |cell| {
                 if !entered || cell.state.wake_by_ref() == Wake::Push {
@@ -490,7 +497,8 @@ fn models_doom_against_enter() {
 /// Fails when the record is asked to close without asking the word again under its lock.
 #[test]
 fn models_request_against_close() {
-    model(1, || {
+    // Counted: 1660.
+    model(830, || {
         let cell = asleep(true);
         let closer = spawn(&cell, Task::close);
         cell.ask();
