@@ -453,3 +453,74 @@ fn models_a_runtime_is_dropped_by_a_task() {
         assert_freed(&outer_seam);
     });
 }
+
+/// A task is woken, aborted and awaited from outside at once, and its handle is dropped half-way in the
+/// one case and polled to the end in the other. Its future is dropped once, and so is its output.
+#[test]
+fn models_a_task_ends_while_it_is_aborted_and_awaited() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let (event, futures, outputs) = (Event::default(), Count::default(), Count::default());
+        let handle = runtime.handle();
+        let task = |event: &Event| {
+            let (event, guard, output) = (event.clone(), futures.on_drop(), outputs.on_drop());
+            handle.spawn(here(), async move {
+                let _guard = guard;
+                event.await;
+                output
+            })
+        };
+        let (awaited, detached) = (task(&event), task(&event));
+        let aborts = [awaited.abort_handle(), detached.abort_handle()];
+        let waker = spawn(move || event.set());
+        let aborter = spawn(move || aborts.iter().for_each(crate::AbortHandle::abort));
+        let dropper = spawn(move || drop(detached));
+        match handle.block_on(Location::caller(), awaited).unwrap() {
+            Ok(output) => drop(output),
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
+        for thread in [waker, aborter, dropper] {
+            thread.join().unwrap();
+        }
+        let _ = runtime.close(Location::caller());
+        assert_eq!((futures.get(), outputs.get()), (2, 2));
+        drop((runtime, handle));
+        assert_freed(&seam);
+    });
+}
+
+/// The end of the loop comes while a task enters its region, while it waits there, or not at all, and
+/// somebody else asks for its end, too. A region that was entered catches one of the two; the cleanup
+/// goes on to its end, unless the other was a second explicit request.
+#[test]
+fn models_cleanup_against_the_end() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(2, 0));
+        let (entered, cleaned, dropped) = (Count::default(), Count::default(), Count::default());
+        let handle = runtime.handle();
+        let task = handle.spawn(here(), {
+            let (entered, cleaned, guard) = (entered.clone(), cleaned.clone(), dropped.on_drop());
+            async move {
+                let _guard = guard;
+                entered.add();
+                let caught = crate::catch_cancel(std::future::pending::<()>()).await;
+                assert!(caught.is_err());
+                yield_now().await;
+                cleaned.add();
+            }
+        });
+        let closer = spawn(move || {
+            let report = runtime.close(Location::caller());
+            assert_eq!(report.threads_left, 0);
+        });
+        let ended = handle
+            .block_on(Location::caller(), task)
+            .expect("it is open");
+        closer.join().unwrap();
+        assert_eq!(ended.is_ok(), entered.get() == 1);
+        assert_eq!(entered.get(), cleaned.get());
+        assert_eq!(dropped.get(), 1);
+        drop(handle);
+        assert_freed(&seam);
+    });
+}
