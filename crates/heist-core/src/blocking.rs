@@ -28,6 +28,7 @@
 
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
+use crate::sync::own::{Condvar, Mutex, MutexGuard};
 use crate::task::{
     JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
 };
@@ -38,7 +39,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{self, Poll};
 
 /// See the module.

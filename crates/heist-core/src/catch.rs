@@ -11,6 +11,7 @@
 
 use crate::context::{self, Polling};
 use crate::hooks::drop_before;
+use crate::sync::thread_local;
 use crate::task::{Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;

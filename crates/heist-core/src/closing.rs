@@ -24,13 +24,12 @@ use crate::hooks::Report;
 use crate::pinned::Pinned;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
 use crate::task::{JoinError, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
-use parking_lot::{Condvar, Mutex};
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// What the end of a loop found and did.
@@ -496,7 +495,7 @@ pub(crate) fn close_here(
 
     closing.inner.lock().waiter = Some(Waiter {
         slot: cx.worker.map(Worker::index),
-        thread: std::thread::current(),
+        thread: thread::current(),
     });
     // What a task waits on in its cleanup is for the report.
     shared.look_at();
@@ -714,6 +713,6 @@ fn park(cx: &Context<'_>, at_most: Duration) {
                 now.saturating_add(at_most.as_nanos().min(u128::from(u64::MAX)) as u64),
             );
         }
-        None => std::thread::park_timeout(at_most),
+        None => thread::park_timeout(at_most),
     }
 }

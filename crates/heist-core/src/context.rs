@@ -8,6 +8,7 @@
 use crate::config::BUDGET;
 use crate::pinned::{Local, Pinned};
 use crate::shared::Shared;
+use crate::sync::thread_local;
 use crate::task::state::State;
 use crate::task::{Header, Id, Keeper, Kind, Side, TaskRef, Wait};
 use crate::values::Values;
@@ -197,11 +198,11 @@ pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
             if std::thread::panicking() {
                 return;
             }
-            CURRENT.set(self.0);
+            CURRENT.with(|current| current.set(self.0));
         }
     }
     let pointer: *const Context<'_> = cx;
-    let _restore = Restore(CURRENT.replace(pointer.cast()));
+    let _restore = Restore(CURRENT.with(|current| current.replace(pointer.cast())));
     // What is polled in this context is not inside of what an outer one polls.
     crate::catch::hide_frames(f)
 }

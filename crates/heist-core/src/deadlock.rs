@@ -60,10 +60,9 @@ use crate::inspect::{self, TaskSnapshot};
 use crate::pinned::Pinned;
 use crate::seam::NEVER;
 use crate::shared::Shared;
+use crate::sync::{Mutex, Ordering, fence};
 use crate::task::{Header, Id, TaskList, Wait};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 /// Why `main` can never go on: what is left, all of it waiting.
 #[derive(Clone, Debug)]

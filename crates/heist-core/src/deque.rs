@@ -1,22 +1,23 @@
 //! The only door to `crossbeam-deque`.
 //!
 //! Its buffers race on purpose: a thief reads a slot that the owner may be writing, and throws away what
-//! it read if the slot was not its own after all. Miri reports that, rightly, and would look no further. So
-//! there the names of this module stand for queues behind one lock each, with the same methods and the same
-//! guarantees, first in first out. The real ones are covered by the stress tests and ThreadSanitizer.
+//! it read if the slot was not its own after all. Miri reports that, rightly, and would look no further, and
+//! models cannot see into it. So there the names of this module stand for queues behind one lock each, with
+//! the same methods and the same guarantees, first in first out. The real ones are covered by the stress
+//! tests and ThreadSanitizer.
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(miri))]
+#[cfg(not(any(miri, heist_loom, heist_shuttle)))]
 pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 
-#[cfg(miri)]
+#[cfg(any(miri, heist_loom, heist_shuttle))]
 pub(crate) use self::locked::*;
 
-#[cfg(miri)]
+#[cfg(any(miri, heist_loom, heist_shuttle))]
 mod locked {
+    use crate::sync::Mutex;
     pub(crate) use crossbeam_deque::Steal;
-    use parking_lot::Mutex;
     use std::cell::Cell;
     use std::collections::VecDeque;
     use std::marker::PhantomData;

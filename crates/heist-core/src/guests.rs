@@ -30,7 +30,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{AtomicUsize, Ordering, yield_thread};
+use crate::sync::{AtomicUsize, Ordering, thread};
 
 const CLOSED: usize = 1;
 const GUEST: usize = 2;
@@ -84,7 +84,7 @@ impl Guests {
         // before what the caller frees. Liveness: a guest is a few instructions and one system
         // call long.
         while self.0.load(Ordering::Acquire) & !CLOSED != 0 && !cfg!(heist_bug_07) {
-            yield_thread();
+            thread::yield_now();
         }
     }
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Guests;
+use crate::models::model;
 use crate::task::Memory;
 use crate::task::state::{Complete, Park, Start, State, Wake};
 use loom::sync::Arc;
@@ -96,7 +97,8 @@ impl World {
 /// `wait_empty`; when the end of the loop does not wait for guests.
 #[test]
 fn models_foreign_wake_against_the_end() {
-    loom::model(|| {
+    // Counted: 42.
+    model(21, || {
         let world = World::new();
         let foreign = {
             let world = world.clone();
@@ -115,7 +117,8 @@ fn models_foreign_wake_against_the_end() {
 /// before the waker's writes).
 #[test]
 fn models_foreign_wake_a_worker_and_the_end() {
-    loom::model(|| {
+    // Counted: 3248.
+    model(1600, || {
         let world = World::new();
         let foreign = {
             let world = world.clone();
@@ -141,7 +144,8 @@ fn models_foreign_wake_a_worker_and_the_end() {
 /// `close`.
 #[test]
 fn models_enter_against_close() {
-    loom::model(|| {
+    // Counted: 643.
+    model(320, || {
         let world = Arc::new((Guests::new(), Memory::new()));
         let guests = [(), ()].map(|()| {
             let world = world.clone();
@@ -168,7 +172,8 @@ fn models_enter_against_close() {
 /// Fails when either fence is left out.
 #[test]
 fn models_unpark_against_a_change_of_slot() {
-    loom::model(|| {
+    // Counted: 11.
+    model(5, || {
         let slot = Arc::new(AtomicUsize::new(0));
         let woken = Arc::new(AtomicBool::new(false));
         let tokens = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);

@@ -8,8 +8,8 @@
 
 use crate::shared::Shared;
 use crate::slot::{BLOCKED, Slot};
+use crate::sync::{Ordering, fence};
 use crate::task::{Header, Id, Kind, Label, TaskList, Wait};
-use std::sync::atomic::{Ordering, fence};
 
 /// What a runtime has done and has to do.
 #[derive(Clone, Debug, Default)]

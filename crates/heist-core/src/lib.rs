@@ -33,6 +33,14 @@
 //! | `budget`     | a bound on what one poll may do                                |
 //! | `config`     | every tuning number                                            |
 
+#![cfg_attr(
+    heist_loom,
+    allow(
+        dead_code,
+        reason = "the models call what can race, and not all there is"
+    )
+)]
+
 #[cfg(not(heist_loom))]
 mod blocking;
 #[cfg(not(heist_loom))]
@@ -47,7 +55,6 @@ mod config;
 mod context;
 #[cfg(not(heist_loom))]
 mod deadlock;
-#[cfg(not(heist_loom))]
 mod deque;
 #[cfg(not(heist_loom))]
 mod fork;
@@ -59,11 +66,12 @@ mod idle;
 mod inspect;
 #[cfg(not(heist_loom))]
 mod main_loop;
+#[cfg(all(test, heist_loom))]
+mod models;
 #[cfg(not(heist_loom))]
 mod monitor;
 #[cfg(not(heist_loom))]
 mod pinned;
-#[cfg(not(heist_loom))]
 mod queue;
 #[cfg(not(heist_loom))]
 mod runtime;
@@ -71,7 +79,6 @@ mod runtime;
 mod seam;
 #[cfg(not(heist_loom))]
 mod shared;
-#[cfg(not(heist_loom))]
 mod slot;
 #[cfg(not(heist_loom))]
 mod spread;
@@ -83,12 +90,19 @@ mod task;
 mod threads;
 #[cfg(not(heist_loom))]
 mod values;
+#[cfg(all(test, heist_shuttle))]
+mod whole_models;
 #[cfg(not(heist_loom))]
 mod worker;
 
 #[cfg(heist_loom)]
 #[path = "task/model_map.rs"]
 mod task;
+#[cfg(heist_loom)]
+mod config {
+    /// So few that a model gets beyond it.
+    pub(crate) const LOCAL_QUEUE: usize = 4;
+}
 
 #[cfg(not(heist_loom))]
 mod surface {

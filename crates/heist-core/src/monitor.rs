@@ -20,14 +20,14 @@ use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{DRIVER_DUE, Slot};
+use crate::sync::thread::{Thread, current, park, park_timeout};
+use crate::sync::{AtomicBool, Ordering, fence};
 use crate::task::{Header, Id};
 use crate::threads::Purpose;
 use crate::worker::PINNED;
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Duration;
 
 /// The monitor as others see it.
@@ -88,7 +88,7 @@ impl Monitor {
 }
 
 fn thread(shared: &Arc<Shared>) {
-    let _ = shared.monitor.thread.set(std::thread::current());
+    let _ = shared.monitor.thread.set(current());
     let cx = Context::new(shared, Role::Service, shared.site);
     context::enter(&cx, || {
         let mut watch = Watch::new(shared.slots.len());
@@ -101,9 +101,9 @@ fn thread(shared: &Arc<Shared>) {
                 }
             } else if watch.quiet_looks >= MONITOR_LOOKS && shared.idle.monitor_sleeps() {
                 watch.quiet_looks = 0;
-                std::thread::park();
+                park();
             } else {
-                std::thread::park_timeout(MONITOR_INTERVAL);
+                park_timeout(MONITOR_INTERVAL);
                 watch.look(shared);
             }
         }

@@ -25,17 +25,16 @@ use crate::guests::Guests;
 use crate::seam::NEVER;
 use crate::shared::Shared;
 use crate::summons::Summons;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::state::State;
 use crate::task::{Id, Keeper, Runnable, Side, TaskList, Wait, Why};
 use crate::values::Values;
-use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::Wake;
-use std::thread::Thread;
 use std::time::Duration;
 
 /// What `main` has come upon that asks for its own end.
@@ -108,7 +107,7 @@ impl Pinned {
             attention: AtomicBool::new(true),
             resting: Resting::default(),
             slot: AtomicUsize::new(NO_SLOT),
-            thread: std::thread::current(),
+            thread: thread::current(),
             token: AtomicBool::new(false),
         }
     }
@@ -318,14 +317,14 @@ impl Pinned {
         // may have been used up by user code in a task; `token` is the truth.
         while !self.token.swap(false, Ordering::Acquire) {
             if deadline == NEVER {
-                std::thread::park();
+                thread::park();
                 continue;
             }
             let now = self.shared.seam.now();
             if now >= deadline {
                 return;
             }
-            std::thread::park_timeout(Duration::from_nanos(deadline - now));
+            thread::park_timeout(Duration::from_nanos(deadline - now));
         }
     }
 

@@ -41,13 +41,14 @@
 
 use crate::config::LOCAL_QUEUE;
 use crate::deque::{Steal, Stealer, Worker as Deque};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::task::Runnable;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, RangeBounds};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(test)]
+#[cfg(all(test, heist_loom))]
+mod models;
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests;
 
 /// How far new tasks fill the deque. The rest is for those that `mix` brings.

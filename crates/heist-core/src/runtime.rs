@@ -11,6 +11,8 @@ use crate::main_loop::{MainLoop, Outcome};
 use crate::pinned::Asked;
 use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicBool, Ordering};
 use crate::task::{Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
 use crate::values::{self, Values};
 use std::any::Any;
@@ -21,9 +23,7 @@ use std::panic::{Location, resume_unwind};
 use std::pin::{Pin, pin};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Duration;
 
 /// Where and how the current thread is inside a runtime.
@@ -383,7 +383,7 @@ impl Handle {
         let values = Values::from(context::with(values::inherited));
         let mut cx = Context::new(&self.shared, Role::BlockOn, site);
         cx.values = Some(&values);
-        let thread = std::thread::current();
+        let thread = thread::current();
         let parker = Arc::new(ThreadWaker {
             thread,
             woken: AtomicBool::new(false),
@@ -474,7 +474,7 @@ impl ThreadWaker {
         // Ordering: Acquire pairs with the Release in `wake_by_ref`: the next poll sees what the
         // waker did.
         while !self.woken.swap(false, Ordering::Acquire) {
-            std::thread::park();
+            thread::park();
         }
     }
 }

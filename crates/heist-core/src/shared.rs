@@ -14,14 +14,13 @@ use crate::monitor::Monitor;
 use crate::pinned::Pinned;
 use crate::seam::Seam;
 use crate::slot::{BLOCKED, Slot};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::{Id, JoinHandle, Kind, Label, New, Runnable, TaskLists, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 /// See the module.

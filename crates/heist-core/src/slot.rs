@@ -8,10 +8,9 @@
 
 use crate::deque::Worker as Deque;
 use crate::queue::Queue;
+use crate::sync::{AtomicU8, AtomicU64, Mutex, Ordering};
 use crate::task::{Place, Runnable};
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The monitor has found the owner in the same poll at two looks.
 pub(crate) const BLOCKED: u8 = 1;
@@ -154,3 +153,7 @@ impl Slot {
         self.notes.swap(0, Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "slot_models.rs"]
+mod models;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Summons;
+use crate::models::model;
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -29,7 +30,8 @@ fn turns(main: &Summons) -> bool {
 /// thread of `run` in place of `own`.
 #[test]
 fn models_a_request_is_seen_by_whoever_takes_its_wake() {
-    loom::model(|| {
+    // Counted: 37.
+    model(18, || {
         let main = Arc::new(Summons::new());
         assert!(main.take_woken());
         let asker = thread::spawn({
@@ -57,7 +59,8 @@ fn models_a_request_is_seen_by_whoever_takes_its_wake() {
 /// Bites: with `request` as a load and a store.
 #[test]
 fn models_one_of_two_requests_is_the_first() {
-    loom::model(|| {
+    // Counted: 27.
+    model(13, || {
         let main = Arc::new(Summons::new());
         let firsts = Arc::new(AtomicUsize::new(0));
         let ask = |main: &Summons, firsts: &AtomicUsize| {
@@ -83,7 +86,8 @@ fn models_one_of_two_requests_is_the_first() {
 /// Bites: with the two flags in words of their own.
 #[test]
 fn models_a_request_is_before_or_after_the_end() {
-    loom::model(|| {
+    // Counted: 14.
+    model(7, || {
         let main = Arc::new(Summons::new());
         let asker = thread::spawn({
             let main = main.clone();
@@ -108,7 +112,8 @@ fn models_a_request_is_before_or_after_the_end() {
 fn models_the_last_waker_of_main_is_not_overlooked() {
     let looks = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let proven = looks.clone();
-    loom::model(move || {
+    // Counted: 237.
+    model(110, move || {
         let main = Arc::new((Summons::new(), Mutex::new((1, true)), AtomicUsize::new(1)));
         assert!(main.0.take_woken());
         let foreign = thread::spawn({

@@ -1,47 +1,26 @@
-//! The only door to the primitives of the model-checked protocols.
+//! The only door to atomics, locks, threads and thread-local values.
 //!
-//! The protocols that are model-checked (`task/state.rs`, `idle`, `guests.rs`, `summons.rs`) import these names
-//! from here, so that `--cfg heist_loom` swaps the real primitives for loom's in one place. Loom cannot see into
-//! `parking_lot`; the lock below keeps its signatures over loom's mutex.
+//! Models run the code that ships over stand-ins, which are swapped in here:
+//!
+//! | cfg             | what compiles               | what a model sees                                    |
+//! |-----------------|-----------------------------|------------------------------------------------------|
+//! | `heist_loom`    | the small protocols         | every interleaving up to a number of preemptions, with weak memory |
+//! | `heist_shuttle` | the whole crate             | many random interleavings, sequentially consistent   |
+//!
+//! What a model need not see stays with the standard library: `Arc`, cells that are written once, and
+//! counters that only make numbers unique.
 
 #![forbid(unsafe_code)]
-
-#[cfg(not(heist_loom))]
-mod real {
-    pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-
-    /// Gives the processor to somebody else while a guest finishes.
-    pub(crate) fn yield_thread() {
-        std::thread::yield_now();
-    }
-}
+#[cfg(heist_loom)]
+mod loom;
+#[cfg(not(any(heist_loom, heist_shuttle)))]
+mod real;
+#[cfg(heist_shuttle)]
+mod shuttle;
 
 #[cfg(heist_loom)]
-mod real {
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-
-    /// loom's mutex with the signatures of `parking_lot`.
-    #[derive(Debug)]
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
-
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Mutex(loom::sync::Mutex::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            self.0.lock().expect("a model never panics under a lock")
-        }
-    }
-
-    pub(crate) fn yield_thread() {
-        loom::thread::yield_now();
-    }
-}
-
-pub(crate) use real::*;
+pub(crate) use self::loom::*;
+#[cfg(not(any(heist_loom, heist_shuttle)))]
+pub(crate) use self::real::*;
+#[cfg(heist_shuttle)]
+pub(crate) use self::shuttle::*;

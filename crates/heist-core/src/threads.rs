@@ -11,12 +11,11 @@ use crate::config::START_BACKOFF;
 use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
+use crate::sync::thread::{self, Builder, JoinHandle};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::worker::{self, Worker};
-use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// All threads of a runtime.
@@ -131,7 +130,7 @@ impl Threads {
             }
             // Every slot is taken for a thread that somebody else is starting, and whose start may
             // still fail.
-            std::thread::yield_now();
+            thread::yield_now();
         }
         Ok(())
     }
@@ -273,7 +272,7 @@ impl Threads {
             inner.closed = true;
             std::mem::take(&mut inner.running)
         };
-        let me = std::thread::current().id();
+        let me = thread::current().id();
         let own = threads.iter().position(|thread| thread.thread().id() == me);
         let own = own.map(|at| threads.swap_remove(at));
         let mut left_behind = 0;
@@ -309,7 +308,7 @@ fn finished_by(thread: &JoinHandle<()>, until: Instant) -> bool {
             return false;
         }
         // There is no timed join. Only a thread that outlasts everything else gets here.
-        std::thread::sleep(pause.min(left));
+        thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_millis(5));
     }
     true

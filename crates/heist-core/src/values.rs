@@ -31,8 +31,8 @@
 
 use crate::context::{self, Context, Current};
 use crate::hooks::drop_payload;
+use crate::sync::{Mutex, thread_local};
 use crate::task::Header;
-use parking_lot::Mutex;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -38,11 +38,11 @@ use crate::queue::Order;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
+use crate::sync::Ordering;
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,7 +40,10 @@ fn origin() -> Instant {
 #[inline]
 pub fn now() -> u64 {
     let origin = origin();
-    after(Instant::now().saturating_duration_since(origin))
+    let passed = Instant::now().saturating_duration_since(origin);
+    #[cfg(heist_loom)]
+    let passed = passed + model::passed();
+    after(passed)
 }
 
 /// The number of the clock so long after the first reading.
@@ -87,6 +90,28 @@ pub fn to_std(ns: u64) -> Option<Instant> {
     match ns.checked_sub(BEFORE) {
         Some(later) => origin().checked_add(Duration::from_nanos(later)),
         None => origin().checked_sub(Duration::from_nanos(BEFORE - ns)),
+    }
+}
+
+/// Hours that pass in a model when it says so. All its threads are on one of the system's, so none of
+/// them sees the clock go back, and looking at it orders nothing.
+#[cfg(heist_loom)]
+pub(crate) mod model {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    std::thread_local! {
+        static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    pub(super) fn passed() -> Duration {
+        PASSED.get()
+    }
+
+    /// It is so many hours later than at the begin of the model.
+    #[cfg(test)]
+    pub(crate) fn set(hours: u64) {
+        PASSED.set(Duration::from_secs(hours * 3600));
     }
 }
 

@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use loom::thread;
 
+use crate::clock;
 use crate::readiness::Occurred;
 use crate::sync::{AtomicBool, Ordering::Relaxed, Thread, current, park};
 use crate::sys::Kernel;
@@ -42,6 +43,7 @@ fn model(floor: usize, body: impl Fn() + Sync + Send + 'static) {
     builder.preemption_bound = Some(asked.max(PREEMPTIONS));
     builder.check(move || {
         counter.fetch_add(1, Relaxed);
+        clock::model::set(0);
         body();
     });
     let runs = runs.load(Relaxed);
@@ -103,7 +105,8 @@ impl Wake for Task {
 /// helper eats the ring).
 #[test]
 fn models_an_unpark_is_never_lost_to_a_helper() {
-    model(1000, || {
+    // Counted: 2394.
+    model(1100, || {
         let driver = driver();
         let stdin = io::stdin();
         let source = register(&driver, &stdin).unwrap();
@@ -135,7 +138,8 @@ fn models_an_unpark_is_never_lost_to_a_helper() {
 /// a `Relaxed` swap, or answers `Parked` over it.
 #[test]
 fn models_two_unparkers_and_a_thread_bed() {
-    model(100, || {
+    // Counted: 10572.
+    model(5200, || {
         let driver = driver();
         driver.attach(0);
         let published = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -160,7 +164,8 @@ fn models_two_unparkers_and_a_thread_bed() {
 /// Fails when `make_poller` does not unpark.
 #[test]
 fn models_a_first_source_calls_the_owner_into_the_poller() {
-    model(100, || {
+    // Counted: 1105.
+    model(550, || {
         let driver = driver();
         driver.attach(0);
         let served = Task::new();
@@ -193,7 +198,8 @@ fn models_a_first_source_calls_the_owner_into_the_poller() {
 /// state of a load before it; when `Word::apply` reads the waiter bits before it sets readiness.
 #[test]
 fn models_readiness_is_not_missed_by_the_slot() {
-    model(30, || event_against_wait(Place::Slot));
+    // Counted: 66.
+    model(33, || event_against_wait(Place::Slot));
 }
 
 /// The same through the list, with a second waiter that is dropped at some point.
@@ -202,7 +208,8 @@ fn models_readiness_is_not_missed_by_the_slot() {
 /// the waiter bits before it sets readiness.
 #[test]
 fn models_readiness_is_not_missed_by_the_list() {
-    model(30, || event_against_wait(Place::List));
+    // Counted: 420.
+    model(210, || event_against_wait(Place::List));
 }
 
 enum Place {
@@ -244,7 +251,8 @@ fn event_against_wait(place: Place) {
 /// Fails when `clear_bits` does not compare the tick, and when `apply` does not bump it.
 #[test]
 fn models_a_clear_never_takes_a_fresher_event() {
-    model(100, || {
+    // Counted: 249.
+    model(120, || {
         let driver = driver();
         let stdin = io::stdin();
         let source = Arc::new(register(&driver, &stdin).unwrap());
@@ -283,7 +291,8 @@ fn models_a_clear_never_takes_a_fresher_event() {
 #[test]
 fn models_a_timer_is_never_overslept() {
     for with_source in [false, true] {
-        model(50, move || {
+        // Counted: 63.
+        model(31, move || {
             let driver = driver();
             let stdin = io::stdin();
             let source = with_source.then(|| {
@@ -318,7 +327,8 @@ fn models_a_timer_is_never_overslept() {
 /// `Timers::close` sets it after the lock, and when `Word::finish` wakes nobody.
 #[test]
 fn models_close_ends_every_wait() {
-    model(100, || {
+    // Counted: 75.
+    model(37, || {
         let driver = driver();
         let closer = thread::spawn({
             let driver = driver.clone();
@@ -332,7 +342,8 @@ fn models_close_ends_every_wait() {
         }
         closer.join().unwrap();
     });
-    model(40, || {
+    // Counted: 75.
+    model(37, || {
         let driver = driver();
         let closer = thread::spawn({
             let driver = driver.clone();
@@ -352,7 +363,8 @@ fn models_close_ends_every_wait() {
 /// Fails when `release` does not unpark, or sets its flag after it has unparked.
 #[test]
 fn models_release_gets_the_turn() {
-    model(100, || {
+    // Counted: 3413.
+    model(1700, || {
         let driver = driver();
         let stdin = io::stdin();
         let source = register(&driver, &stdin).unwrap();
@@ -442,7 +454,8 @@ fn read_and_move(driver: &Arc<Driver>, source: &Source, stdin: &Stdin) -> Option
 #[test]
 fn models_a_move_against_an_event_of_the_old_shard() {
     for stale in [false, true] {
-        model(100, move || {
+        // Counted: 982.
+        model(490, move || {
             let driver = Arc::new(Driver::new(2));
             let stdin = io::stdin();
             let source = register(&driver, &stdin).unwrap();
@@ -471,7 +484,8 @@ fn models_a_move_against_an_event_of_the_old_shard() {
 /// Fails when `admit` enters the key after the `add`, and when it makes a record of its own.
 #[test]
 fn models_a_move_against_an_event_of_the_new_shard() {
-    model(100, || {
+    // Counted: 7102.
+    model(3500, || {
         let driver = Arc::new(Driver::new(2));
         let stdin = io::stdin();
         let source = register(&driver, &stdin).unwrap();
@@ -496,7 +510,8 @@ fn models_a_move_against_an_event_of_the_new_shard() {
 /// Fails when the source is taken out of the old shard before it is added to the new one.
 #[test]
 fn models_a_move_that_fails_loses_nothing() {
-    model(100, || {
+    // Counted: 361.
+    model(180, || {
         let driver = Arc::new(Driver::new(2));
         let stdin = io::stdin();
         let source = register(&driver, &stdin).unwrap();
@@ -524,7 +539,8 @@ fn models_a_move_that_fails_loses_nothing() {
 #[test]
 fn models_a_move_against_close() {
     for (from, to) in [(0, 1), (1, 0)] {
-        model(100, move || {
+        // Counted: 2442.
+        model(1200, move || {
             let driver = Arc::new(Driver::new(2));
             let stdin = io::stdin();
             let source = driver.register(stdin.as_fd(), from).unwrap();
@@ -553,6 +569,7 @@ fn models_a_move_against_close() {
 /// `move_to` does not look at the mark, or looks before it has the lease.
 #[test]
 fn models_a_move_against_deregister() {
+    // Counted: 21.
     model(10, || {
         let driver = Arc::new(Driver::new(2));
         let stdin = io::stdin();
@@ -568,5 +585,184 @@ fn models_a_move_against_deregister() {
         assert_eq!(Kernel::watchers(), 0);
         assert!(!driver.is_used(0) && !driver.is_used(1));
         drop(source);
+    });
+}
+
+/// A source is closed and another one registered, whose descriptor has the number of the first, as
+/// likely as not. An event of the first is still under way in a batch. It must not reach the second.
+///
+/// Fails when `Registry::get` does not compare the generation, and when `apply` looks a record up before
+/// it has the batch.
+#[test]
+fn models_a_late_event_of_a_closed_source_reaches_nobody() {
+    // Counted: 249.
+    model(120, || {
+        let driver = driver();
+        let stdin = io::stdin();
+        let first = register(&driver, &stdin).unwrap();
+        driver.shard(0).inject(&first, Occurred::READABLE);
+        let turn = thread::spawn({
+            let driver = driver.clone();
+            move || driver.poll(0)
+        });
+        first.deregister(stdin.as_fd()).unwrap();
+        let second = register(&driver, &stdin).unwrap();
+        turn.join().unwrap();
+        assert!(!second.snapshot().is_readable(), "it is the first one's");
+        drop((first, second));
+    });
+}
+
+/// A task waits for a source while its event comes and another task takes it out of the driver. It is
+/// told one or the other; afterwards nothing but the end is told.
+///
+/// Fails when `deregister` does not run the wakers, when `Word::finish` wakes nobody, and when
+/// `Word::wait` does not look at the end.
+#[test]
+fn models_a_wait_against_an_event_and_deregister() {
+    // Counted: 32747.
+    model(16300, || {
+        let driver = driver();
+        let stdin = io::stdin();
+        let source = Arc::new(register(&driver, &stdin).unwrap());
+        driver.shard(0).inject(&source, Occurred::READABLE);
+        let turn = thread::spawn({
+            let driver = driver.clone();
+            move || driver.poll(0)
+        });
+        let closer = thread::spawn({
+            let source = source.clone();
+            move || source.deregister(io::stdin().as_fd()).unwrap()
+        });
+        let task = Task::new();
+        match task.drive(|cx| source.poll_ready(Direction::Read, cx)) {
+            Ok(seen) => assert!(seen.is_readable()),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotConnected),
+        }
+        turn.join().unwrap();
+        closer.join().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Err(error)) = source.poll_ready(Direction::Read, &mut cx) else {
+            panic!("it is there no more");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        assert!(!driver.is_used(0));
+    });
+}
+
+/// The owner of a shard at these times, one after another. Then it parks until it is told to end.
+struct Owner {
+    driver: Arc<Driver>,
+    ends: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Owner {
+    fn at(driver: &Arc<Driver>, hours: &'static [u64]) -> Owner {
+        let ends = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let (driver, ends) = (driver.clone(), ends.clone());
+            move || {
+                driver.attach(0);
+                for hour in hours {
+                    clock::model::set(*hour);
+                    driver.poll(0);
+                }
+                while !ends.load(Relaxed) {
+                    driver.park(0, NEVER);
+                }
+            }
+        });
+        Owner {
+            driver: driver.clone(),
+            ends,
+            thread,
+        }
+    }
+
+    fn end(self) {
+        self.ends.store(true, Relaxed);
+        self.driver.unpark(0);
+        self.thread.join().unwrap();
+    }
+}
+
+/// So late that the model itself does not get there.
+fn hour(hours: u64) -> u64 {
+    now() + hours * 3_600_000_000_000
+}
+
+/// A timer fires while its task moves it to a later time, which comes as well. The task is woken for
+/// the later one, whatever has become of the first.
+///
+/// Fails when `rearm` answers that an entry was there which is not, and when `pop` announces what it has
+/// swept before it takes out what is due.
+#[test]
+fn models_a_timer_fires_against_a_reset() {
+    // Counted: 2915.
+    model(1400, || {
+        let driver = driver();
+        let (first, second) = (hour(1), hour(2));
+        let mut timer = driver.timer(0);
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(timer.poll_at(first, &mut nobody).is_pending());
+        let owner = Owner::at(&driver, &[1, 2]);
+        let task = Task::new();
+        assert_eq!(task.drive(|cx| timer.poll_at(second, cx)), Ok(()));
+        assert!(now() >= second, "too early");
+        owner.end();
+        assert!(!driver.is_used(0), "an entry is left");
+    });
+}
+
+/// A timer fires while its task polls it with another waker: that one is woken, or the poll is ready.
+///
+/// Fails when `replace` answers that the entry was there which is not, and when a second poll is
+/// spared although the waker is another.
+#[test]
+fn models_a_timer_fires_against_another_waker() {
+    // Counted: 170.
+    model(85, || {
+        let driver = driver();
+        let deadline = hour(1);
+        let mut timer = driver.timer(0);
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(timer.poll_at(deadline, &mut nobody).is_pending());
+        let owner = Owner::at(&driver, &[1]);
+        let task = Task::new();
+        assert_eq!(task.drive(|cx| timer.poll_at(deadline, cx)), Ok(()));
+        owner.end();
+        assert!(!driver.is_used(0), "an entry is left");
+    });
+}
+
+/// A timer fires while it is given up, and another one takes its place in the wheel. The second is not
+/// given up with it, and its task is woken. Nothing is left.
+///
+/// Fails when an id is good for whatever is in its place, and when `cancel` silences the alarm although
+/// there are others.
+#[test]
+fn models_a_timer_fires_against_its_cancellation() {
+    // Counted: 34811.
+    model(17400, || {
+        let driver = driver();
+        let (first, second) = (hour(1), hour(2));
+        let mut given_up = driver.timer(0);
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(given_up.poll_at(first, &mut nobody).is_pending());
+        let other = thread::spawn({
+            let driver = driver.clone();
+            move || {
+                let mut timer = driver.timer(0);
+                let task = Task::new();
+                assert_eq!(task.drive(|cx| timer.poll_at(second, cx)), Ok(()));
+            }
+        });
+        let owner = Owner::at(&driver, &[1, 2]);
+        given_up.cancel();
+        other.join().unwrap();
+        owner.end();
+        assert!(!driver.is_used(0), "an entry is left");
+        drop(given_up);
     });
 }

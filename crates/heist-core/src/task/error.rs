@@ -4,7 +4,7 @@
 
 use super::Id;
 use super::region::Why;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::any::Any;
 use std::fmt;
 use std::io;

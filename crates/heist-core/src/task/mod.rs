@@ -25,7 +25,7 @@
 //! * `join_waker`: by invariant 6 of the state word.
 //! * the stage: the runner before DONE, the join handle after (invariants 3 and 7).
 //!
-//! `unsafe` lives in `raw.rs`, `waker.rs`, `list.rs` and `join.rs`; what they offer to the rest of
+//! `unsafe` lives in `raw.rs`, `place.rs`, `waker.rs`, `list.rs` and `join.rs`; what they offer to the rest of
 //! the crate is safe.
 
 mod error;
@@ -33,13 +33,14 @@ mod id;
 mod join;
 mod keeper;
 mod list;
+mod place;
 mod raw;
 pub(crate) mod region;
 pub(crate) mod state;
 mod wait;
 mod waker;
 
-#[cfg(test)]
+#[cfg(all(test, not(heist_shuttle)))]
 mod tests;
 
 pub use error::{JoinError, Label};
@@ -48,7 +49,8 @@ pub(crate) use join::TaskRef;
 pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_at, shield};
 pub(crate) use keeper::Keeper;
 pub(crate) use list::{LastOut, TaskList, TaskLists};
-pub(crate) use raw::{Header, New, Place, Runnable, Running, Side, Started, create};
+pub(crate) use place::Place;
+pub(crate) use raw::{Header, New, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};
 pub(crate) use region::{Key, Polled, Why};
 pub use wait::Wait;

@@ -9,6 +9,7 @@ use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
 use crate::hooks::{drop_beside_panic, drop_payload};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::values::{self, Values};
 use std::cell::UnsafeCell;
 use std::fmt::Debug;
@@ -19,7 +20,6 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 /// What all tasks have in common; the first field of the allocation.
@@ -43,6 +43,7 @@ pub(crate) struct Header {
     kind: Kind,
 }
 
+#[cfg(not(heist_shuttle))]
 const _: () = assert!(mem::size_of::<usize>() != 8 || mem::size_of::<Header>() <= 96);
 
 /// The rarely used part of a header, made only for tasks that need it: when one has a name or values
@@ -400,40 +401,6 @@ impl Runnable {
             Start::Poll => Started::Poll(Running(self.0, PhantomData)),
             Start::Drop => Started::Drop(Running(self.0, PhantomData)),
         }
-    }
-}
-
-/// A place for one runnable task that others may empty: the LIFO slot of a worker.
-#[derive(Debug)]
-pub(crate) struct Place(AtomicPtr<Header>);
-
-impl Place {
-    pub(crate) fn new() -> Place {
-        Place(AtomicPtr::new(std::ptr::null_mut()))
-    }
-
-    /// Puts a task in; gives back the one that was there.
-    pub(crate) fn put(&self, task: Runnable) -> Option<Runnable> {
-        // Ordering: AcqRel. Release pairs with the Acquire of whoever takes this task: the header
-        // and what the spawner wrote are visible. Acquire pairs with the Release of the `put` of
-        // the task we get. A swap and not a store: a thief may empty the place at any time, and
-        // exactly one of us must get the old task.
-        NonNull::new(self.0.swap(task.0.as_ptr(), Ordering::AcqRel)).map(Runnable)
-    }
-
-    /// Takes the task out.
-    pub(crate) fn take(&self) -> Option<Runnable> {
-        // Ordering: Relaxed. For the owner an exact answer as far as its own puts go; for a thief a hint.
-        if self.0.load(Ordering::Relaxed).is_null() {
-            return None;
-        }
-        // Ordering: Acquire pairs with the Release of `put`.
-        NonNull::new(self.0.swap(std::ptr::null_mut(), Ordering::Acquire)).map(Runnable)
-    }
-
-    /// Whether a task is there: a hint.
-    pub(crate) fn is_full(&self) -> bool {
-        !self.0.load(Ordering::Relaxed).is_null()
     }
 }
 

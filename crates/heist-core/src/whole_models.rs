@@ -1,0 +1,526 @@
+//! Models of the whole scheduler: its threads, its pool, its end. They run what ships, over shuttle's
+//! threads and locks (`sync/shuttle.rs`), with a seam that parks on tokens.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg heist_shuttle -C debug-assertions" cargo test -p heist-core --release --lib models
+//! ```
+//!
+//! A model is run with many schedules, each chosen at random. There is no clock: whoever waits with a
+//! time limit may find it over at once. Atomics are sequentially consistent here; what rests on weaker
+//! orders has its models under loom. Nobody else wakes a thread that parks, so a wake-up that is lost
+//! is a deadlock, and shuttle says so; a worker that is blocked for good makes the model run in circles,
+//! until its steps are used up.
+//!
+//! Each model says by which change of the code it *fails*; each was tried by hand.
+
+#![forbid(unsafe_code)]
+
+mod world;
+
+use crate::sync::thread;
+use crate::{block_in_place, yield_now};
+use std::panic::Location;
+use std::task::Waker;
+use world::{Count, Event, assert_freed, config, go, here, model, runtime};
+
+/// A thread that is not the runtime's, and that can always be had.
+fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
+    shuttle::thread::spawn(body)
+}
+
+/// Two foreign threads spawn, and await what they have spawned, while workers come into being, search,
+/// steal and fall asleep: every task is run.
+#[test]
+fn models_what_comes_from_outside_is_run() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(2, 0));
+        let ran = Count::default();
+        let callers = [(), ()].map(|()| {
+            let (handle, ran) = (runtime.handle(), ran.clone());
+            spawn(move || {
+                let tasks = [(), ()].map(|()| {
+                    let ran = ran.clone();
+                    handle.spawn(here(), async move {
+                        yield_now().await;
+                        ran.add();
+                    })
+                });
+                let all = async {
+                    for task in tasks {
+                        task.await.expect("nobody ends it");
+                    }
+                };
+                handle
+                    .block_on(Location::caller(), all)
+                    .expect("it is open");
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert_eq!(ran.get(), 4);
+        assert!(runtime.close(Location::caller()).is_clean());
+        drop(runtime);
+        assert_freed(&seam);
+    });
+}
+
+/// A task waits for an event that a foreign thread brings, while the workers fall asleep.
+#[test]
+fn models_a_foreign_wake_is_not_lost() {
+    model(50, || {
+        let (runtime, seam) = runtime(config(2, 0));
+        let event = Event::default();
+        let foreign = spawn({
+            let event = event.clone();
+            move || event.set()
+        });
+        let (outcome, report) = runtime.run_and_close(Location::caller(), async {
+            let waits = go(event.clone());
+            let more = go(async { yield_now().await });
+            waits.await.expect("nobody ends it");
+            more.await.expect("nobody ends it");
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert!(report.is_clean(), "{report}");
+        foreign.join().unwrap();
+        drop(event);
+        assert_freed(&seam);
+    });
+}
+
+/// A task wakes another one and then blocks its worker until that one has run. The monitor takes it out
+/// of the LIFO slot, or a worker does that is about to park.
+#[test]
+fn models_the_next_task_of_a_blocked_worker_is_run() {
+    model(50, || {
+        let (runtime, seam) = runtime(config(2, 0));
+        let (outcome, report) = runtime.run_and_close(Location::caller(), async {
+            let done = Event::default();
+            let blocks = go({
+                let done = done.clone();
+                async move {
+                    let next = go({
+                        let done = done.clone();
+                        async move { done.set() }
+                    });
+                    done.block();
+                    next.await.expect("nobody ends it");
+                }
+            });
+            blocks.await.expect("nobody ends it");
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert!(report.is_clean(), "{report}");
+        assert_freed(&seam);
+    });
+}
+
+/// The only worker blocks, twice, and says so; what it has in its queue meanwhile needs a spare, which
+/// is started, or is still there from the first time, or is just about to retire.
+#[test]
+fn models_a_spare_comes_and_goes() {
+    model(50, || {
+        let (runtime, seam) = runtime(config(1, 1));
+        let (outcome, report) = runtime.run_and_close(Location::caller(), async {
+            for _ in 0..2 {
+                let done = Event::default();
+                let next = go({
+                    let done = done.clone();
+                    async move { done.set() }
+                });
+                block_in_place(|| done.block());
+                next.await.expect("nobody ends it");
+                yield_now().await;
+            }
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert!(report.is_clean(), "{report}");
+        assert_freed(&seam);
+    });
+}
+
+/// The first threads that are asked for cannot be had, while two foreign threads want something. Who
+/// is told so tries again; nothing that was accepted is left lying.
+#[test]
+fn models_a_failed_start_loses_no_task() {
+    model(50, || {
+        thread::refuse(3);
+        let (mut runtime, seam) = runtime(config(2, 0));
+        let ran = Count::default();
+        let callers = [(), ()].map(|()| {
+            let (handle, ran) = (runtime.handle(), ran.clone());
+            spawn(move || {
+                loop {
+                    let ran = ran.clone();
+                    let task = handle.spawn(here(), async move { ran.add() });
+                    match handle.block_on(Location::caller(), task) {
+                        Ok(Ok(())) => break,
+                        Ok(Err(error)) => assert!(error.is_closed(), "{error}"),
+                        Err(_) => {}
+                    }
+                    thread::yield_now();
+                }
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(ran.get() >= 2);
+        let _ = runtime.close(Location::caller());
+        drop(runtime);
+        assert_freed(&seam);
+    });
+}
+
+/// Foreign threads spawn while the loop ends. Each future is run, or dropped, once, by the time that the
+/// end is over and the spawner has its handle; the handle says which.
+#[test]
+fn models_spawn_against_the_end() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(2, 0));
+        let (ran, dropped) = (Count::default(), Count::default());
+        let spawners = [(), ()].map(|()| {
+            let (handle, ran, dropped) = (runtime.handle(), ran.clone(), dropped.clone());
+            spawn(move || {
+                let task = handle.spawn(here(), {
+                    let (ran, guard) = (ran.clone(), dropped.on_drop());
+                    async move {
+                        yield_now().await;
+                        drop(guard);
+                        ran.add();
+                    }
+                });
+                let before = ran.get();
+                match handle.block_on(Location::caller(), task) {
+                    Ok(Ok(())) => assert!(ran.get() > 0 && before <= ran.get()),
+                    Ok(Err(error)) => assert!(error.is_closed() || error.is_cancelled()),
+                    Err(error) => panic!("{error:?}"),
+                }
+            })
+        });
+        let report = runtime.close(Location::caller());
+        assert_eq!(report.threads_left, 0);
+        for spawner in spawners {
+            spawner.join().unwrap();
+        }
+        assert_eq!(dropped.get(), 2);
+        drop(runtime);
+        assert_freed(&seam);
+    });
+}
+
+/// A foreign thread wakes a task while the loop ends, and keeps a waker for later. The future is dropped
+/// once, before the end is over; the late waker does no harm, and keeps nothing of the runtime.
+#[test]
+fn models_foreign_wake_against_the_end_of_a_runtime() {
+    model(50, || {
+        let (runtime, seam) = runtime(config(2, 0));
+        let (event, dropped) = (Event::default(), Count::default());
+        let (kept, waker) = (
+            Event::default(),
+            std::sync::Arc::new(std::sync::Mutex::new(None)),
+        );
+        let foreign = spawn({
+            let event = event.clone();
+            move || event.set()
+        });
+        let (outcome, report) = runtime.run_and_close(Location::caller(), {
+            let (event, kept, waker, guard) = (
+                event.clone(),
+                kept.clone(),
+                waker.clone(),
+                dropped.on_drop(),
+            );
+            async move {
+                let _detached = go(async move {
+                    let _guard = guard;
+                    std::future::poll_fn(|cx| {
+                        *waker.lock().unwrap() = Some(cx.waker().clone());
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                    event.await;
+                    kept.await;
+                });
+                yield_now().await;
+            }
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert_eq!(dropped.get(), 1, "{report}");
+        foreign.join().unwrap();
+        drop(event);
+        assert_freed(&seam);
+        kept.set();
+        let late: Option<Waker> = waker.lock().unwrap().take();
+        late.into_iter().for_each(Waker::wake);
+    });
+}
+
+/// The last handle, a join handle and an abort handle are used and dropped by a foreign thread while
+/// the runtime is dropped. Whoever comes last frees it, once.
+#[test]
+fn models_the_last_handle_against_the_end() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 1));
+        let dropped = Count::default();
+        let handle = runtime.handle();
+        let guard = dropped.on_drop();
+        let task = handle.spawn(here(), async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        let foreign = spawn(move || {
+            let abort = task.abort_handle();
+            abort.abort();
+            drop(task);
+            drop(handle);
+            drop(abort);
+        });
+        let _ = runtime.run(Location::caller(), async { yield_now().await });
+        drop(runtime);
+        assert_eq!(dropped.get(), 1);
+        foreign.join().unwrap();
+        assert_freed(&seam);
+    });
+}
+
+/// Closures that need each other: with two threads allowed, neither may wait for a thread that the
+/// other one has. Idle threads end whenever they like.
+#[test]
+fn models_two_closures_get_two_threads() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let callers = [(), ()].map(|()| {
+            let handle = runtime.handle();
+            spawn(move || {
+                let first = handle.spawn_blocking(here(), || 1);
+                assert_eq!(
+                    handle.block_on(Location::caller(), first).unwrap().unwrap(),
+                    1
+                );
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        let handle = runtime.handle();
+        let (here_first, there_first) = (Event::default(), Event::default());
+        let pair = [
+            (here_first.clone(), there_first.clone()),
+            (there_first, here_first),
+        ];
+        let pair = pair.map(|(mine, other)| {
+            handle.spawn_blocking(here(), move || {
+                mine.set();
+                other.block();
+            })
+        });
+        let both = async {
+            for closure in pair {
+                closure.await.expect("nobody ends it");
+            }
+        };
+        handle
+            .block_on(Location::caller(), both)
+            .expect("it is open");
+        assert!(runtime.close(Location::caller()).is_clean());
+        drop((runtime, handle));
+        assert_freed(&seam);
+    });
+}
+
+/// Closures are spawned by foreign threads while the loop ends: each is run or ends as cancelled, and
+/// is dropped once.
+#[test]
+fn models_closures_against_the_end() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let (ran, dropped) = (Count::default(), Count::default());
+        let callers = [(), ()].map(|()| {
+            let (handle, ran, dropped) = (runtime.handle(), ran.clone(), dropped.clone());
+            spawn(move || {
+                let tasks = [(), ()].map(|()| {
+                    let (ran, guard) = (ran.clone(), dropped.on_drop());
+                    handle.spawn_blocking(here(), move || {
+                        drop(guard);
+                        ran.add();
+                    })
+                });
+                for task in tasks {
+                    match handle.block_on(Location::caller(), task) {
+                        Ok(Ok(())) => assert!(ran.get() > 0),
+                        Ok(Err(error)) => assert!(error.is_closed() || error.is_cancelled()),
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            })
+        });
+        let report = runtime.close(Location::caller());
+        assert_eq!(report.threads_left, 0);
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert_eq!(dropped.get(), 4);
+        drop(runtime);
+        assert_freed(&seam);
+    });
+}
+
+/// No thread can be had for the pool when the first closures come: their handles say so, or another
+/// thread of the pool gets to them.
+#[test]
+fn models_closures_without_a_thread_are_told() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let dropped = Count::default();
+        // The worker that `block_on` needs is there.
+        let handle = runtime.handle();
+        let ready = handle.spawn(here(), async {});
+        handle.block_on(Location::caller(), ready).unwrap().unwrap();
+        thread::refuse(1);
+        let callers = [(), ()].map(|()| {
+            let (handle, dropped) = (runtime.handle(), dropped.clone());
+            spawn(move || {
+                let guard = dropped.on_drop();
+                let task = handle.spawn_blocking(here(), move || drop(guard));
+                if let Err(error) = handle.block_on(Location::caller(), task).unwrap() {
+                    assert!(error.is_closed(), "{error}");
+                }
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert_eq!(dropped.get(), 2);
+        let _ = runtime.close(Location::caller());
+        drop((runtime, handle));
+        assert_freed(&seam);
+    });
+}
+
+/// `run` returns while a task that it has spawned goes on, and a foreign thread wakes that: somebody
+/// takes over the slot of the thread that leaves.
+#[test]
+fn models_a_task_outlives_the_run_that_spawned_it() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let event = Event::default();
+        let foreign = spawn({
+            let event = event.clone();
+            move || event.set()
+        });
+        let outcome = runtime.run(Location::caller(), async { go(event.clone()) });
+        let crate::Outcome::Output(task) = outcome else {
+            panic!("nobody ends it");
+        };
+        let handle = runtime.handle();
+        let ended = handle.block_on(Location::caller(), task);
+        ended.expect("it is open").expect("nobody ends it");
+        foreign.join().unwrap();
+        assert!(runtime.close(Location::caller()).is_clean());
+        drop((runtime, handle, event));
+        assert_freed(&seam);
+    });
+}
+
+/// A runtime is dropped by a task of another one, which must not wait, while one of its own tasks runs:
+/// its own threads end it, and the outer one waits for that.
+#[test]
+fn models_a_runtime_is_dropped_by_a_task() {
+    model(50, || {
+        let (outer, outer_seam) = runtime(config(1, 0));
+        let (inner, inner_seam) = runtime(config(1, 0));
+        let dropped = Count::default();
+        let guard = dropped.on_drop();
+        let (outcome, report) = outer.run_and_close(Location::caller(), async move {
+            let ran = Event::default();
+            let task = inner.handle().spawn(here(), {
+                let ran = ran.clone();
+                async move {
+                    let _guard = guard;
+                    ran.set();
+                    std::future::pending::<()>().await;
+                }
+            });
+            ran.await;
+            drop(inner);
+            assert!(task.await.unwrap_err().is_cancelled());
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert_eq!((dropped.get(), report.threads_left), (1, 0));
+        assert_freed(&inner_seam);
+        assert_freed(&outer_seam);
+    });
+}
+
+/// A task is woken, aborted and awaited from outside at once, and its handle is dropped half-way in the
+/// one case and polled to the end in the other. Its future is dropped once, and so is its output.
+#[test]
+fn models_a_task_ends_while_it_is_aborted_and_awaited() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(1, 0));
+        let (event, futures, outputs) = (Event::default(), Count::default(), Count::default());
+        let handle = runtime.handle();
+        let task = |event: &Event| {
+            let (event, guard, output) = (event.clone(), futures.on_drop(), outputs.on_drop());
+            handle.spawn(here(), async move {
+                let _guard = guard;
+                event.await;
+                output
+            })
+        };
+        let (awaited, detached) = (task(&event), task(&event));
+        let aborts = [awaited.abort_handle(), detached.abort_handle()];
+        let waker = spawn(move || event.set());
+        let aborter = spawn(move || aborts.iter().for_each(crate::AbortHandle::abort));
+        let dropper = spawn(move || drop(detached));
+        match handle.block_on(Location::caller(), awaited).unwrap() {
+            Ok(output) => drop(output),
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
+        for thread in [waker, aborter, dropper] {
+            thread.join().unwrap();
+        }
+        let _ = runtime.close(Location::caller());
+        assert_eq!((futures.get(), outputs.get()), (2, 2));
+        drop((runtime, handle));
+        assert_freed(&seam);
+    });
+}
+
+/// The end of the loop comes while a task enters its region, while it waits there, or not at all, and
+/// somebody else asks for its end, too. A region that was entered catches one of the two; the cleanup
+/// goes on to its end, unless the other was a second explicit request.
+#[test]
+fn models_cleanup_against_the_end() {
+    model(50, || {
+        let (mut runtime, seam) = runtime(config(2, 0));
+        let (entered, cleaned, dropped) = (Count::default(), Count::default(), Count::default());
+        let handle = runtime.handle();
+        let task = handle.spawn(here(), {
+            let (entered, cleaned, guard) = (entered.clone(), cleaned.clone(), dropped.on_drop());
+            async move {
+                let _guard = guard;
+                entered.add();
+                let caught = crate::catch_cancel(std::future::pending::<()>()).await;
+                assert!(caught.is_err());
+                yield_now().await;
+                cleaned.add();
+            }
+        });
+        let closer = spawn(move || {
+            let report = runtime.close(Location::caller());
+            assert_eq!(report.threads_left, 0);
+        });
+        let ended = handle
+            .block_on(Location::caller(), task)
+            .expect("it is open");
+        closer.join().unwrap();
+        assert_eq!(ended.is_ok(), entered.get() == 1);
+        assert_eq!(entered.get(), cleaned.get());
+        assert_eq!(dropped.get(), 1);
+        drop(handle);
+        assert_freed(&seam);
+    });
+}
