@@ -480,10 +480,11 @@ impl Wheel {
 }
 
 #[cfg(all(test, not(heist_loom)))]
+mod fuzz;
+
+#[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::{BTreeMap, HashMap};
     use std::sync::{Arc, Mutex};
     use std::task::Wake;
 
@@ -498,39 +499,43 @@ mod tests {
         }
     }
 
-    struct Bench {
-        wheel: Wheel,
+    pub(super) struct Bench {
+        pub(super) wheel: Wheel,
         fired: Arc<Mutex<Vec<u64>>>,
     }
 
     impl Bench {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             Self {
                 wheel: Wheel::new(),
                 fired: Arc::default(),
             }
         }
-        fn waker(&self, deadline: u64) -> Waker {
+        pub(super) fn waker(&self, deadline: u64) -> Waker {
             Arc::new(Scribe {
                 deadline,
                 fired: self.fired.clone(),
             })
             .into()
         }
-        fn insert(&mut self, now: u64, deadline: u64) -> Result<EntryId, Waker> {
+        pub(super) fn insert(&mut self, now: u64, deadline: u64) -> Result<EntryId, Waker> {
             let waker = self.waker(deadline);
             self.wheel.insert(now, deadline, waker)
         }
-        fn advance(&mut self, now: u64) -> Vec<u64> {
+        pub(super) fn advance(&mut self, now: u64) -> Vec<u64> {
             while let Some(waker) = self.wheel.pop_due(now) {
                 waker.wake();
             }
             self.check();
+            self.take_fired()
+        }
+        /// The deadlines of the wakers that ran.
+        pub(super) fn take_fired(&self) -> Vec<u64> {
             std::mem::take(&mut *self.fired.lock().unwrap())
         }
 
         /// The invariants of the module, by brute force.
-        fn check(&self) {
+        pub(super) fn check(&self) {
             let w = &self.wheel;
             let live = w.entries.iter().filter(|e| e.place != FREE).count();
             assert_eq!(live, w.len, "len counts the entries");
@@ -720,88 +725,5 @@ mod tests {
         b.check();
         assert_eq!(b.advance(NEVER - 1), [1 << 40]);
         assert_eq!(b.wheel.len(), 1);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Insert(u64),
-        Remove(usize),
-        Reschedule(usize, u64),
-        Advance(u64),
-    }
-
-    /// Spans of all magnitudes, so that all levels are met.
-    fn span() -> impl Strategy<Value = u64> {
-        (0u32..60, any::<u64>()).prop_map(|(bits, x)| x & ((1 << bits) - 1))
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => span().prop_map(Op::Insert),
-            1 => Just(Op::Insert(NEVER)),
-            2 => any::<usize>().prop_map(Op::Remove),
-            1 => (any::<usize>(), span()).prop_map(|(i, s)| Op::Reschedule(i, s)),
-            3 => span().prop_map(Op::Advance),
-        ]
-    }
-
-    proptest! {
-        /// Against a sorted map: the same deadlines fire, in order, at the same time.
-        #[test]
-        fn behaves_as_a_sorted_map(ops in proptest::collection::vec(op(), 1..200)) {
-            let mut b = Bench::new();
-            let mut now = 0u64;
-            let mut serial = 0u64;
-            let mut map: BTreeMap<(u64, u64), EntryId> = BTreeMap::new();
-            let mut keys: HashMap<u64, u64> = HashMap::new(); // serial of the test -> deadline
-            for op in ops {
-                match op {
-                    Op::Insert(after) => {
-                        let deadline = now.saturating_add(after);
-                        match b.insert(now, deadline) {
-                            Ok(id) => {
-                                prop_assert!(deadline > now || now == 0 && deadline > 0);
-                                serial += 1;
-                                map.insert((deadline, serial), id);
-                                keys.insert(serial, deadline);
-                            }
-                            Err(_) => prop_assert!(deadline <= now),
-                        }
-                    }
-                    Op::Remove(n) if !map.is_empty() => {
-                        let key = *map.keys().nth(n % map.len()).unwrap();
-                        let id = map.remove(&key).unwrap();
-                        prop_assert!(b.wheel.remove(id).is_some());
-                        prop_assert!(b.wheel.remove(id).is_none());
-                    }
-                    Op::Reschedule(n, after) if !map.is_empty() => {
-                        let key = *map.keys().nth(n % map.len()).unwrap();
-                        let id = map[&key];
-                        let deadline = now.saturating_add(after);
-                        let done = b.wheel.reschedule(now, id, deadline);
-                        prop_assert_eq!(done, deadline > now);
-                        if done {
-                            map.remove(&key);
-                            map.insert((deadline, key.1), id);
-                            let waker = b.waker(deadline);
-                            prop_assert!(b.wheel.replace(id, waker).is_ok());
-                        }
-                    }
-                    Op::Advance(by) => {
-                        now = now.saturating_add(by).min(NEVER - 1);
-                        let due: Vec<u64> = map.range(..=(now, u64::MAX)).map(|(k, _)| k.0).collect();
-                        map.retain(|k, _| k.0 > now);
-                        prop_assert_eq!(b.advance(now), due);
-                        prop_assert_eq!(b.wheel.swept(), now);
-                    }
-                    _ => {}
-                }
-                b.check();
-                prop_assert_eq!(b.wheel.len(), map.len());
-                let next = b.wheel.next_deadline();
-                let real = map.keys().next().map_or(NEVER, |k| k.0);
-                prop_assert!(next <= real && next > b.wheel.swept());
-            }
-        }
     }
 }
