@@ -22,9 +22,11 @@
 //! 1. Every entry of a lower level is earlier than every entry of a higher level, those of the heap
 //!    are the earliest and those of the overflow the latest. Within a level lower buckets are earlier.
 //! 2. All buckets of a level that are not empty lie after the one `tick` itself is in.
-//! 3. A bucket's `earliest` is not later than the deadline of any entry in it. It is too early after
-//!    the earliest entry was removed; [`Wheel::next_deadline`] corrects it once that time has gone by.
-//! 4. No entry's deadline is at or before `swept`, the time up to which all entries were popped.
+//! 3. A bucket's `earliest` is not later than the deadline of any entry in it, and after `swept`. It is
+//!    too early after the earliest entry was removed. Whoever then looks at that time opens the bucket, for
+//!    it begins no later, and each bucket that gets its entries has the right one.
+//! 4. No entry's deadline is at or before `swept`, the time up to which all entries were popped, nor does a
+//!    bucket begin there that is not empty.
 //!
 //! So the next bucket to open is found by two bit scans. To open it, `tick` is set to its start and
 //! its entries are placed again, one level lower or more; an entry moves at most seven times in its
@@ -224,21 +226,15 @@ impl Wheel {
     }
 
     /// The earliest deadline; may name one that was removed since, never too late.
-    pub(crate) fn next_deadline(&mut self) -> u64 {
+    pub(crate) fn next_deadline(&self) -> u64 {
         if let Some(&index) = self.heap.first() {
             return self.entries[index as usize].deadline;
         }
         let bucket = match self.first_bucket() {
             Some((bucket, _)) => bucket,
-            None if self.buckets.is_empty() => return NEVER,
             None => OVERFLOW as usize,
         };
-        if self.buckets[bucket].earliest <= self.swept {
-            // Invariant 4: no such entry is left. Each search is paid for by the removal of the entry
-            // that was the earliest.
-            self.buckets[bucket].earliest = self.search_earliest(bucket);
-        }
-        self.buckets[bucket].earliest
+        self.buckets.get(bucket).map_or(NEVER, |list| list.earliest)
     }
 
     /// Takes all entries out, in no order.
@@ -294,17 +290,6 @@ impl Wheel {
             self.place(index);
             index = next;
         }
-    }
-
-    fn search_earliest(&self, bucket: usize) -> u64 {
-        let mut earliest = NEVER;
-        let mut index = self.buckets[bucket].head;
-        while index != NIL {
-            let entry = &self.entries[index as usize];
-            earliest = earliest.min(entry.deadline);
-            index = entry.next;
-        }
-        earliest
     }
 
     // --- Placement ---
@@ -555,7 +540,7 @@ mod tests {
                 while index != NIL {
                     let e = &w.entries[index as usize];
                     assert_eq!((e.prev, e.place as usize), (prev, number));
-                    assert!(bucket.earliest <= e.deadline && e.deadline > w.swept);
+                    assert!(bucket.earliest <= e.deadline && bucket.earliest > w.swept);
                     let differs = (e.deadline >> TICK_BITS) ^ w.tick;
                     assert!(e.deadline >> TICK_BITS > w.tick, "lies ahead");
                     assert_eq!(

@@ -18,12 +18,10 @@ enum Phase {
     Blocked,
     /// One would not, as far as is known.
     Open,
-    /// The direction was closed, and nothing but that makes it ready.
+    /// The direction was closed: the next attempt tells, whether or not there is something left before that.
     Over,
-    /// It was closed, and there may be something left.
-    OpenAndOver,
 }
-use Phase::{Blocked, Open, OpenAndOver, Over};
+use Phase::{Blocked, Open, Over};
 
 /// What happens to one direction.
 #[derive(Clone, Copy, Debug)]
@@ -43,29 +41,16 @@ enum Act {
 }
 
 /// The table: what each phase becomes by each act.
-const NEXT: [(Phase, [Phase; 6]); 4] = [
-    //              None         Ready        Close        Clear    Blocked  Stale
-    (
-        Blocked,
-        [Blocked, Open, OpenAndOver, Blocked, Blocked, Blocked],
-    ),
-    (Open, [Open, Open, OpenAndOver, Blocked, Blocked, Open]),
-    (Over, [Over, OpenAndOver, OpenAndOver, Over, Blocked, Over]),
-    (
-        OpenAndOver,
-        [
-            OpenAndOver,
-            OpenAndOver,
-            OpenAndOver,
-            Over,
-            Blocked,
-            OpenAndOver,
-        ],
-    ),
+#[rustfmt::skip]
+const NEXT: [(Phase, [Phase; 6]); 3] = [
+    //         None     Ready  Close  Clear    ClearBlocked  Stale
+    (Blocked, [Blocked, Open,  Over,  Blocked, Blocked,      Blocked]),
+    (Open,    [Open,    Open,  Over,  Blocked, Blocked,      Open]),
+    (Over,    [Over,    Over,  Over,  Over,    Blocked,      Over]),
 ];
 
 /// Which entries of the table were met.
-type Met = [[bool; 6]; 4];
+type Met = [[bool; 6]; 3];
 
 impl Phase {
     fn next(self, act: Act, met: &mut Met) -> Phase {
@@ -80,7 +65,7 @@ impl Phase {
     }
 
     fn is_closed(self) -> bool {
-        matches!(self, Over | OpenAndOver)
+        self == Over
     }
 }
 
@@ -334,7 +319,7 @@ fn follows_the_table() {
     println!("{} operations", operations.get());
     let met = met.get();
     assert!(
-        cfg!(miri) || met == [[true; 6]; 4],
+        cfg!(miri) || met == [[true; 6]; 3],
         "these entries were met: {met:?}"
     );
 }
