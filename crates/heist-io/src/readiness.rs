@@ -424,6 +424,9 @@ impl Word {
 }
 
 #[cfg(all(test, not(heist_loom)))]
+mod fuzz;
+
+#[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
     use Direction::{Read, Write};

@@ -1,13 +1,18 @@
 //! The queue alone, with tasks that belong to no runtime.
+//!
+//! `PROPTEST_CASES=20000 cargo test -p heist-core --release --lib queue::tests::nothing -- --nocapture` is the longer
+//! run of the random tests; each says how many operations there were.
 
 #![forbid(unsafe_code)]
 
 use super::{FRESH_LIMIT, KEPT, Order, Queue};
 use crate::config::{INJECTOR_INTERVAL, LOCAL_QUEUE};
 use crate::deque::{Steal, Worker as Deque};
-use crate::task::{Id, Kind, New, Runnable, Started, TaskList, Unseen, create};
+use crate::task::{Id, Kind, New, Place, Runnable, Started, TaskList, Unseen, create};
 use proptest::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use proptest::test_runner::TestRunner;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -118,6 +123,12 @@ impl Owner {
         let number = self.tasks.number(&task);
         self.queue.push(&self.own, task, Order::Fair);
         number
+    }
+
+    /// How many tasks are in the queue.
+    fn len(&self) -> usize {
+        let waiting = self.queue.waiting.load(Ordering::Relaxed);
+        self.own.len() + waiting + self.queue.fresh.load(Ordering::Relaxed)
     }
 
     /// All that is left, in order, without `mix`.
@@ -413,66 +424,294 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 100 },
+/// Runs `test` with random steps, as often as `PROPTEST_CASES` says, and says how many steps there were.
+fn with_random<S: std::fmt::Debug>(steps: impl Strategy<Value = Vec<S>>, test: impl Fn(Vec<S>)) {
+    let count = Cell::new(0);
+    let config = ProptestConfig {
+        cases: if cfg!(miri) {
+            2
+        } else {
+            ProptestConfig::default().cases
+        },
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    };
+    let ended = TestRunner::new(config).run(&steps, |steps| {
+        count.set(count.get() + steps.len());
+        test(steps);
+        Ok(())
+    });
+    ended.unwrap_or_else(|error| panic!("{error}"));
+    println!("{} operations", count.get());
+}
 
-    /// Whatever is done to it: what comes out is what went in, once each, and the lengths are right.
-    #[test]
-    fn nothing_is_lost_or_doubled(steps in steps()) {
+/// Whatever is done to it: what comes out is what went in, once each, and the lengths are right. The owner gets those
+/// that were pushed `Fair` in the order in which they were.
+#[test]
+fn nothing_is_lost_or_doubled() {
+    with_random(steps(), |steps| {
         let mut owner = Owner::new();
         let mut inside = BTreeSet::new();
+        // When it was pushed, of each that is `Fair`; and the last of them that the owner got.
+        let mut fair = HashMap::new();
+        let (mut pushes, mut newest) = (0, 0);
         let thief = Deque::new_fifo();
         for step in steps {
-            let mut taken = Vec::new();
+            let (mut own, mut stolen) = (Vec::new(), Vec::new());
+            let mut add = |owner: &mut Owner, order| {
+                let number = owner.add(order);
+                inside.insert(number);
+                pushes += 1;
+                if order == Order::Fair {
+                    fair.insert(number, pushes);
+                }
+            };
             match step {
-                Step::Push(order) => {
-                    inside.insert(owner.add(order));
-                }
-                Step::Burst(order, count) => {
-                    inside.extend((0..count).map(|_| owner.add(order)));
-                }
-                Step::Pop => taken.extend(owner.queue.pop(&owner.own)),
+                Step::Push(order) => add(&mut owner, order),
+                Step::Burst(order, count) => (0..count).for_each(|_| add(&mut owner, order)),
+                Step::Pop => own.extend(owner.queue.pop(&owner.own)),
                 Step::Pops(count) => {
-                    taken.extend((0..count).map_while(|_| owner.queue.pop(&owner.own)));
+                    own.extend((0..count).map_while(|_| owner.queue.pop(&owner.own)));
                 }
                 Step::Turn => {
                     if !inside.is_empty() {
-                        prop_assert!(inside.contains(&owner.turn()));
+                        let number = owner.turn();
+                        assert!(inside.contains(&number));
+                        pushes += 1;
+                        if let Some(pushed) = fair.insert(number, pushes) {
+                            assert!(pushed > std::mem::replace(&mut newest, pushed));
+                        }
                     }
                 }
                 Step::Mix => owner.queue.mix(&owner.own),
                 Step::StealInto => match owner.queue.steal_into(&thief) {
                     Steal::Success(task) => {
-                        taken.push(task);
-                        prop_assert!(thief.len() < LOCAL_QUEUE / 2);
-                        taken.extend(std::iter::from_fn(|| thief.pop()));
+                        stolen.push(task);
+                        assert!(thief.len() < LOCAL_QUEUE / 2);
+                        stolen.extend(std::iter::from_fn(|| thief.pop()));
                     }
-                    Steal::Empty => prop_assert!(inside.is_empty()),
-                    Steal::Retry => prop_assert!(false, "nobody is in the way"),
+                    Steal::Empty => assert!(inside.is_empty()),
+                    Steal::Retry => panic!("nobody is in the way"),
                 },
                 Step::Steal => {
                     let task = owner.queue.steal();
-                    prop_assert_eq!(task.is_none(), inside.is_empty());
-                    taken.extend(task);
+                    assert_eq!(task.is_none(), inside.is_empty());
+                    stolen.extend(task);
                 }
             }
-            for task in taken {
+            for task in own {
                 let number = owner.tasks.end(task);
-                prop_assert!(inside.remove(&number), "{} was not inside", number);
+                assert!(inside.remove(&number), "{number} was not inside");
+                if let Some(pushed) = fair.remove(&number) {
+                    assert!(pushed > std::mem::replace(&mut newest, pushed));
+                }
             }
-            prop_assert!(owner.own.len() <= LOCAL_QUEUE);
-            prop_assert_eq!(owner.queue.is_empty(), inside.is_empty());
-            let overflow = owner.queue.waiting.load(Ordering::Relaxed)
-                + owner.queue.fresh.load(Ordering::Relaxed);
-            prop_assert_eq!(owner.own.len() + overflow, inside.len());
+            for task in stolen {
+                let number = owner.tasks.end(task);
+                assert!(inside.remove(&number), "{number} was not inside");
+                fair.remove(&number);
+            }
+            assert!(owner.own.len() <= LOCAL_QUEUE);
+            assert_eq!(owner.queue.is_empty(), inside.is_empty());
+            assert_eq!(owner.len(), inside.len());
         }
         let left: BTreeSet<usize> = owner.drain().into_iter().collect();
-        prop_assert_eq!(left, inside);
+        assert_eq!(left, inside);
+    });
+}
+
+/// What a worker, a thief and the monitor do to the slots of two workers.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    /// A task is woken on the worker: to the LIFO slot, what was there to the queue.
+    Wake,
+    /// A task is spawned there: to the LIFO slot if that is empty.
+    Spawn,
+    /// So many at once.
+    Spawns(u8),
+    /// The worker runs its next task to the end, from the LIFO slot or not.
+    Run(bool),
+    /// It polls its next task, which yields.
+    Yield,
+    /// It polls its next task, which was woken meanwhile.
+    Again,
+    Mix,
+    /// It steals from the other one, if it has nothing.
+    Steal,
+    /// It takes the LIFO slot of the other one, which is blocked.
+    StealLifo,
+    /// The monitor moves so much of what the worker has to the injector.
+    Rescue(u8),
+    /// It takes so many from the injector.
+    TakeInjected(u8),
+}
+
+fn moves() -> impl Strategy<Value = Vec<(bool, Move)>> {
+    let one = prop_oneof![
+        6 => Just(Move::Wake),
+        4 => Just(Move::Spawn),
+        2 => any::<u8>().prop_map(Move::Spawns),
+        6 => any::<bool>().prop_map(Move::Run),
+        4 => Just(Move::Yield),
+        4 => Just(Move::Again),
+        2 => Just(Move::Mix),
+        4 => Just(Move::Steal),
+        1 => Just(Move::StealLifo),
+        1 => any::<u8>().prop_map(Move::Rescue),
+        2 => any::<u8>().prop_map(Move::TakeInjected),
+    ];
+    prop::collection::vec((any::<bool>(), one), 0..200)
+}
+
+/// A slot, and what should be in it.
+struct Side {
+    lifo: Place,
+    owner: Owner,
+    /// How many tasks there should be.
+    count: usize,
+}
+
+impl Side {
+    fn new() -> Side {
+        Side {
+            lifo: Place::new(),
+            owner: Owner::new(),
+            count: 0,
+        }
     }
+
+    fn push(&mut self, task: Runnable, order: Order) {
+        self.owner.queue.push(&self.owner.own, task, order);
+    }
+
+    fn wake(&mut self, task: Runnable) {
+        self.count += 1;
+        if let Some(displaced) = self.lifo.put(task) {
+            self.push(displaced, Order::Fair);
+        }
+    }
+
+    fn spawn(&mut self, task: Runnable) {
+        self.count += 1;
+        if self.lifo.is_full() {
+            self.push(task, Order::Fresh);
+        } else {
+            assert!(self.lifo.put(task).is_none(), "it was empty");
+        }
+    }
+
+    /// The next task, as a worker finds it; `streak` is over if it has had too many from the LIFO slot.
+    fn next(&mut self, streak: bool) -> Option<Runnable> {
+        if !streak {
+            if let Some(task) = self.lifo.take() {
+                self.push(task, Order::Fair);
+            }
+        }
+        let task = self
+            .lifo
+            .take()
+            .or_else(|| self.owner.queue.pop(&self.owner.own));
+        assert_eq!(
+            task.is_none(),
+            self.count == 0,
+            "it is found if there is one"
+        );
+        self.count -= usize::from(task.is_some());
+        task
+    }
+
+    fn check(&self) {
+        assert!(self.owner.own.len() <= LOCAL_QUEUE);
+        let lifo = usize::from(self.lifo.is_full());
+        assert_eq!(self.owner.len() + lifo, self.count);
+        assert_eq!(self.owner.queue.is_empty(), self.count == lifo);
+    }
+}
+
+/// Two slots and the injector, with all that workers, thieves and the monitor do to them: every task is run once, by
+/// somebody, and who has something finds something.
+#[test]
+fn nothing_is_lost_or_doubled_between_slots() {
+    with_random(moves(), |moves| {
+        // All tasks are of one list, wherever they go.
+        let list = TaskList::new();
+        let id = |task: &Runnable| task.header().id().as_u64();
+        let mut inside = BTreeSet::new();
+        let mut injected = VecDeque::new();
+        let mut sides = [Side::new(), Side::new()];
+        for (second, step) in moves {
+            let [one, two] = &mut sides;
+            let (side, other) = if second { (two, one) } else { (one, two) };
+            let mut new = || {
+                let task = make(&list);
+                inside.insert(id(&task));
+                task
+            };
+            let mut ran = None;
+            match step {
+                Move::Wake => side.wake(new()),
+                Move::Spawn => side.spawn(new()),
+                Move::Spawns(count) => (0..count).for_each(|_| side.spawn(new())),
+                Move::Run(streak) => ran = side.next(streak),
+                Move::Yield => {
+                    if let Some(task) = side.next(true) {
+                        side.count += 1;
+                        side.push(task, Order::Fair);
+                    }
+                }
+                Move::Again => {
+                    if let Some(task) = side.next(true) {
+                        side.wake(task);
+                    }
+                }
+                Move::Mix => side.owner.queue.mix(&side.owner.own),
+                Move::Steal if side.count == 0 => {
+                    let before = other.owner.len();
+                    ran = other.owner.queue.steal_into(&side.owner.own).success();
+                    assert_eq!(ran.is_none(), before == 0);
+                    let stolen = before - other.owner.len();
+                    other.count -= stolen;
+                    side.count += stolen.saturating_sub(1);
+                }
+                Move::Steal => {}
+                Move::StealLifo => {
+                    ran = other.lifo.take();
+                    other.count -= usize::from(ran.is_some());
+                }
+                Move::Rescue(count) => {
+                    let queued = std::iter::from_fn(|| side.owner.queue.steal());
+                    let queued = queued.take(usize::from(count));
+                    let rescued = side.lifo.take().into_iter().chain(queued);
+                    let before = injected.len();
+                    injected.extend(rescued);
+                    side.count -= injected.len() - before;
+                }
+                Move::TakeInjected(count) => {
+                    let count = injected.len().min(usize::from(count));
+                    side.count += count;
+                    injected
+                        .drain(..count)
+                        .for_each(|task| side.push(task, Order::Fair));
+                }
+            }
+            if let Some(task) = ran {
+                assert!(inside.remove(&id(&task)), "a task was not inside, or twice");
+                end(&list, task);
+            }
+            sides.iter().for_each(Side::check);
+            let all: usize = sides.iter().map(|side| side.count).sum();
+            assert_eq!(all + injected.len(), inside.len());
+            assert_eq!(list.len(), inside.len());
+        }
+        let mut left = BTreeSet::new();
+        let [one, two] = &mut sides;
+        let rest = std::iter::from_fn(|| one.next(true).or_else(|| two.next(true)));
+        for task in rest.chain(injected) {
+            assert!(left.insert(id(&task)), "a task was there twice");
+            end(&list, task);
+        }
+        assert_eq!(left, inside);
+    });
 }
 
 /// An owner pushes, polls and mixes while one thief takes batches and another single tasks. Each task
