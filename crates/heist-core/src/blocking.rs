@@ -31,6 +31,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 
+#[cfg(test)]
+mod tests;
+
 /// See the module.
 ///
 /// The lock is the standard library's: idle threads wait here for long, and `parking_lot` would keep

@@ -40,7 +40,7 @@ mod wait;
 mod waker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{JoinError, Label};
 pub use id::Id;
