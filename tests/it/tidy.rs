@@ -10,23 +10,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The root of the repository.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("the repository is there")
 }
 
 /// The text of a file, named relative to the root.
-fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     read(&root().join(name))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// All files below `folder` whose name ends in `.extension`, sorted. Build folders and hidden ones
 /// are left out.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -49,7 +49,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// The folders of the library's crates.
-fn crates() -> Vec<PathBuf> {
+pub(crate) fn crates() -> Vec<PathBuf> {
     let folders = fs::read_dir(root().join("crates")).expect("crates/");
     let mut all: Vec<PathBuf> = folders
         .map(|entry| entry.expect("a readable folder").path())
@@ -64,7 +64,7 @@ fn crates() -> Vec<PathBuf> {
 }
 
 /// A path relative to the root, for messages.
-fn short(path: &Path) -> String {
+pub(crate) fn short(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap_or(path)
         .display()
@@ -73,7 +73,7 @@ fn short(path: &Path) -> String {
 
 /// Fails with all complaints at once.
 #[track_caller]
-fn assert_none(complaints: &[String]) {
+pub(crate) fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 

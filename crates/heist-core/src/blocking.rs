@@ -42,6 +42,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
 use std::task::{self, Poll};
 
+#[cfg(test)]
+mod tests;
+
 /// See the module.
 ///
 /// The lock is the standard library's: idle threads wait here for long, and `parking_lot` would keep

@@ -103,6 +103,8 @@ impl MainLoop {
         };
         let dropped = self.enter(|main, cx| {
             main.stop_searching();
+            #[cfg(heist_bug_35)]
+            future.set(None);
             main.watched(cx, || future.set(None))
         });
         self.local.pinned.main_has_ended();

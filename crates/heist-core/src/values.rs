@@ -154,6 +154,8 @@ impl Values {
         }
         let map = self.map.lock().take();
         self.any.store(false, Ordering::Relaxed);
+        #[cfg(heist_bug_33)]
+        return Ok(drop(map));
         catch_unwind(AssertUnwindSafe(|| drop(map)))
     }
 }

@@ -49,9 +49,8 @@ pub fn now() -> u64 {
 /// The number of the clock so long after the first reading.
 #[inline]
 fn after(origin: Duration) -> u64 {
-    if cfg!(heist_bug_23) {
-        return (origin.as_nanos() as u64).wrapping_add(BEFORE);
-    }
+    #[cfg(heist_bug_23)]
+    return (origin.as_nanos() as u64).wrapping_add(BEFORE);
     u64::try_from(origin.as_nanos())
         .ok()
         .and_then(|nanos| nanos.checked_add(BEFORE))

@@ -94,16 +94,11 @@ impl Registry {
             .ok()
             .filter(|index| u64::from(*index) <= INDEX_MASK)
             .ok_or(Refused::Full)?;
-        self.generation = (self.generation + 1)
-            & if cfg!(heist_bug_31) {
-                u32::MAX
-            } else {
-                GENERATION_MASK
-            };
-        let key = Key {
-            index,
-            generation: self.generation,
-        };
+        let generation = self.generation + 1;
+        #[cfg(not(heist_bug_31))]
+        let generation = generation & GENERATION_MASK;
+        self.generation = generation;
+        let key = Key { index, generation };
         let record = make(key);
         entry.insert(Entry {
             generation: key.generation,

@@ -44,13 +44,13 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    fn silent() -> Arc<Bell> {
+    pub(crate) fn silent() -> Arc<Bell> {
         Arc::new(Bell {
             rung: AtomicUsize::new(0),
             unparks: None,
         })
     }
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.rung.load(SeqCst)
     }
 }

@@ -41,7 +41,7 @@ mod wait;
 mod waker;
 
 #[cfg(all(test, not(heist_shuttle)))]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{JoinError, Label};
 pub use id::Id;

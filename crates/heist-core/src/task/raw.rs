@@ -628,6 +628,8 @@ unsafe fn drop_output<F: Future>(task: NonNull<Header>) -> Option<JoinError> {
             return Some(error);
         }
     }
+    #[cfg(heist_bug_16)]
+    drop(mem::replace(stage, Stage::Gone));
     let payload = drop_in_place_caught(stage).err()?;
     // SAFETY: whoever has the right to the stage holds a reference.
     Some(JoinError::panic(&unsafe { task.as_ref() }.label(), payload))

@@ -241,14 +241,44 @@ fn occurred(event: &polling::Event) -> Occurred {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::tests::{drive, read, watchdog, write_all};
-    use crate::{Direction, Driver, now};
+    use crate::tests::{Bell, drive, read, watchdog, write_all};
+    use crate::{Direction, Driver, Ready, Source, now};
     use std::future::{Future, poll_fn};
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::pin::pin;
     use std::sync::Arc;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
+
+    /// A writer waits, then a reader: arming for the reader must not disarm the writer, whose event comes
+    /// first.
+    #[test]
+    fn a_reader_that_arms_keeps_the_writer_armed() {
+        let driver = Arc::new(Driver::new(1));
+        driver.shard(0).install(Poller::firing_once().unwrap());
+        let (a, mut b) = UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        b.set_nonblocking(true).unwrap();
+        let source = driver.register(a.as_fd(), 0).unwrap();
+        let writer = Bell::silent();
+        // The buffers are full.
+        while (&a).write(&[7; 4096]).is_ok() {}
+        source.clear_blocked(Direction::Write, source.snapshot());
+        assert!(poll(&source, Direction::Write, &writer).is_pending());
+        assert!(poll(&source, Direction::Read, &Bell::silent()).is_pending());
+        // And now they are empty.
+        let mut bytes = [0; 4096];
+        while b.read(&mut bytes).is_ok() {}
+        driver.poll(0);
+        assert_eq!(writer.count(), 1);
+        source.deregister(a.as_fd()).unwrap();
+    }
+
+    fn poll(source: &Source, direction: Direction, bell: &Arc<Bell>) -> Poll<io::Result<Ready>> {
+        let waker = Waker::from(bell.clone());
+        source.poll_ready(direction, &mut Context::from_waker(&waker))
+    }
 
     /// Systems without edges, played on this one: both directions wait at once, again and again.
     #[test]
@@ -281,9 +311,9 @@ mod tests {
                     sent = sent || send.as_mut().poll(cx).is_ready();
                     received = received || receive.as_mut().poll(cx).is_ready();
                     if sent && received {
-                        std::task::Poll::Ready(())
+                        Poll::Ready(())
                     } else {
-                        std::task::Poll::Pending
+                        Poll::Pending
                     }
                 })
                 .await;
@@ -296,9 +326,9 @@ mod tests {
                 done.0 = done.0 || left.as_mut().poll(cx).is_ready();
                 done.1 = done.1 || right.as_mut().poll(cx).is_ready();
                 if done.0 && done.1 {
-                    std::task::Poll::Ready(())
+                    Poll::Ready(())
                 } else {
-                    std::task::Poll::Pending
+                    Poll::Pending
                 }
             });
             drive(&driver, 0, both);

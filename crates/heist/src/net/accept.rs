@@ -48,7 +48,7 @@ pub(super) enum Trouble {
 }
 
 pub(super) fn classify(e: &io::Error) -> Trouble {
-    if sys::out_of_resources(e) && !cfg!(heist_bug_26) {
+    if sys::out_of_resources(e) {
         Trouble::Shortage
     } else if sys::lost_connection(e) {
         Trouble::NextConnection
@@ -60,10 +60,19 @@ pub(super) fn classify(e: &io::Error) -> Trouble {
 /// Takes the next connection of `listener`, beside any number of others.
 ///
 /// The budget pays for every attempt, so a flood of dead connections cannot hold the worker.
-pub(super) async fn accept<T: AsIo>(listener: &Registered<T>) -> io::Result<(Socket, SockAddr)> {
+pub(super) fn accept<T: AsIo>(
+    listener: &Registered<T>,
+) -> impl Future<Output = io::Result<(Socket, SockAddr)>> {
+    accept_by(listener, sys::accept)
+}
+
+async fn accept_by<T: AsIo, C>(
+    listener: &Registered<T>,
+    mut attempt: impl FnMut(&T) -> io::Result<C>,
+) -> io::Result<C> {
     let mut pause = None;
     loop {
-        let mut connection = pin!(listener.op(Direction::Read, sys::accept));
+        let mut connection = pin!(listener.op(Direction::Read, &mut attempt));
         let accepted = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
             if polled.is_pending() {
@@ -78,6 +87,7 @@ pub(super) async fn accept<T: AsIo>(listener: &Registered<T>) -> io::Result<(Soc
                 Trouble::NextConnection => {}
                 Trouble::Shortage => {
                     let pause = Pause::next(&mut pause, listener.driver(), &SHORTAGE);
+                    #[cfg(not(heist_bug_26))]
                     pause.over().await?;
                 }
             },
@@ -133,6 +143,8 @@ pub(super) fn poll_accept<T: AsIo>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::io::testing::{poll_once, run};
 
     #[test]
     fn a_broken_listener_is_the_callers_business() {
@@ -147,6 +159,28 @@ mod tests {
             let e = io::Error::from_raw_os_error(code);
             assert_eq!(classify(&e), Trouble::Shortage, "{e}");
         }
+    }
+
+    /// No descriptors are left, and the listener stays readable: one attempt, then a pause. Without it
+    /// there would be as many in this one poll as the budget allows, and again in the next.
+    #[cfg(unix)]
+    #[test]
+    fn a_shortage_is_not_tried_again_at_once() {
+        run(|| async {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let address = listener.local_addr().unwrap();
+            let listener = Registered::new(listener).unwrap();
+            let _waits = std::net::TcpStream::connect(address).unwrap();
+            listener.ready(Direction::Read).await.unwrap();
+            let mut attempts = 0;
+            let fails = |_: &_| {
+                attempts += 1;
+                Err::<(), _>(io::Error::from_raw_os_error(libc::EMFILE))
+            };
+            assert!(poll_once(&mut pin!(accept_by(&listener, fails))).is_pending());
+            assert_eq!(attempts, 1);
+        });
     }
 
     #[cfg(target_os = "linux")]

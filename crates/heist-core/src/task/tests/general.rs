@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::support::{
-    Bomb, Count, Event, block_on, config, go, here, message, run, run_outcome, runtime,
+    Bomb, Count, Event, block_on, config, go, here, message, reports, run, run_outcome, runtime,
     with_workers, within,
 };
 use crate::{
@@ -24,15 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Rounds of a test whose threads race.
 const ROUNDS: usize = if cfg!(miri) { 3 } else { 300 };
-
-/// What a runtime reports, in words.
-fn reports(config: &mut crate::Config) -> mpsc::Receiver<String> {
-    let (send, receive) = mpsc::channel();
-    config.hooks.on_error = Some(Arc::new(move |report: &Report<'_>| {
-        let _ = send.send(report.to_string());
-    }));
-    receive
-}
 
 // Who drops what.
 
@@ -715,17 +706,20 @@ fn spawn_local_is_refused_elsewhere() {
 
 // Progress.
 
-/// Two tasks that wake each other for ever do not keep a third one from running, with one worker.
+/// Two tasks that wake each other for ever do not keep a third one from running, with one worker. The
+/// pair gives up after so many polls that nobody can call it a turn.
 #[test]
 fn a_pair_does_not_starve_a_third() {
+    const FOR_EVER: usize = 10_000;
     within("starvation", || {
         let ((), _) = run(1, async {
             let stop = Arc::new(AtomicBool::new(false));
+            let polls = Count::default();
             let events = Arc::new([const { parking_lot::Mutex::new(None::<std::task::Waker>) }; 2]);
             for own in [0, 1] {
-                let (events, stop) = (events.clone(), stop.clone());
+                let (events, stop, polls) = (events.clone(), stop.clone(), polls.clone());
                 drop(go(poll_fn(move |cx| {
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.load(Ordering::Relaxed) || polls.add() > FOR_EVER {
                         return Poll::Ready(());
                     }
                     *events[own].lock() = Some(cx.waker().clone());
@@ -739,6 +733,8 @@ fn a_pair_does_not_starve_a_third() {
                 go(yield_now()).await.expect("the third runs");
             }
             stop.store(true, Ordering::Relaxed);
+            let polls = polls.get();
+            assert!(polls < FOR_EVER, "the third ran when the pair had ended");
         });
     });
 }

@@ -2,7 +2,8 @@
 //!
 //! The model-checked ones are in `models.rs`, which only `--cfg heist_loom` compiles.
 
+mod contained;
 mod general;
 mod regions;
-mod support;
+pub(crate) mod support;
 mod word;

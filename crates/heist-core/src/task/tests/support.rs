@@ -1,8 +1,11 @@
-//! What the tests stand on: a seam without a driver, things that count, and a watchdog.
+//! What the tests of the core stand on: a seam without a driver, things that count, and a watchdog.
 
 #![forbid(unsafe_code)]
 
-use crate::{Config, JoinHandle, NEVER, Outcome, Runtime, Seam, ShutdownReport, Spawn};
+use crate::shared::Shared;
+use crate::{
+    Config, JoinError, JoinHandle, NEVER, Outcome, Report, Runtime, Seam, ShutdownReport, Spawn,
+};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
 use std::future::Future;
@@ -20,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 }
 
 /// Parks threads on tokens and waits for nothing else.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     began: Instant,
     slots: Vec<(Mutex<bool>, Condvar)>,
 }
 
 impl Threads {
-    pub(super) fn new(config: &Config) -> Arc<Threads> {
+    pub(crate) fn new(config: &Config) -> Arc<Threads> {
         let slots = config.workers + config.spare_workers;
         Arc::new(Threads {
             began: Instant::now(),
@@ -77,7 +80,7 @@ impl Seam for Threads {
 }
 
 /// Runs a test on a thread of its own; one that hangs fails with `what`.
-pub(super) fn within(what: &str, test: impl FnOnce() + Send + 'static) {
+pub(crate) fn within(what: &str, test: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         let _done = done;
@@ -94,7 +97,7 @@ pub(super) fn within(what: &str, test: impl FnOnce() + Send + 'static) {
 }
 
 /// The same for one worker and for two.
-pub(super) fn with_workers(what: &str, test: impl Fn(usize) + Send + Clone + 'static) {
+pub(crate) fn with_workers(what: &str, test: impl Fn(usize) + Send + Clone + 'static) {
     for workers in [1, 2] {
         let test = test.clone();
         within(&format!("{what} (workers: {workers})"), move || {
@@ -103,7 +106,7 @@ pub(super) fn with_workers(what: &str, test: impl Fn(usize) + Send + Clone + 'st
     }
 }
 
-pub(super) fn config(workers: usize) -> Config {
+pub(crate) fn config(workers: usize) -> Config {
     Config {
         workers,
         spare_workers: workers - 1,
@@ -111,13 +114,38 @@ pub(super) fn config(workers: usize) -> Config {
     }
 }
 
-pub(super) fn runtime(config: Config) -> Runtime {
+pub(crate) fn runtime(config: Config) -> Runtime {
     let seam = Threads::new(&config);
     Runtime::new(config, seam, Location::caller()).expect("a runtime")
 }
 
+/// A scheduler without a thread, and what it reports.
+pub(crate) fn bare(mut config: Config) -> (Arc<Shared>, mpsc::Receiver<String>) {
+    let reports = reports(&mut config);
+    let seam = Threads::new(&config);
+    (Shared::new(config, seam, Location::caller()), reports)
+}
+
+/// What a handle has that must be ready.
+#[track_caller]
+pub(crate) fn joined<T>(mut handle: JoinHandle<T>) -> Result<T, JoinError> {
+    match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("the handle is not ready"),
+    }
+}
+
+/// What a runtime reports, in words.
+pub(crate) fn reports(config: &mut Config) -> mpsc::Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    config.hooks.on_error = Some(Arc::new(move |report: &Report<'_>| {
+        let _ = send.send(report.to_string());
+    }));
+    receive
+}
+
 /// Runs `main` on a runtime of its own, then closes it.
-pub(super) fn run<F: Future>(workers: usize, main: F) -> (F::Output, ShutdownReport) {
+pub(crate) fn run<F: Future>(workers: usize, main: F) -> (F::Output, ShutdownReport) {
     let (outcome, report) = run_outcome(workers, main);
     (outcome.expect("main is ready"), report)
 }
@@ -125,7 +153,7 @@ pub(super) fn run<F: Future>(workers: usize, main: F) -> (F::Output, ShutdownRep
 impl<T> Outcome<T> {
     /// The output; a panic of `main` goes on.
     #[track_caller]
-    pub(super) fn expect(self, what: &str) -> T {
+    pub(crate) fn expect(self, what: &str) -> T {
         match self {
             Outcome::Output(output) => output,
             Outcome::Panicked(payload) => resume_unwind(payload),
@@ -137,7 +165,7 @@ impl<T> Outcome<T> {
 
     /// The payload of the panic.
     #[track_caller]
-    pub(super) fn expect_err(self, what: &str) -> Box<dyn std::any::Any + Send> {
+    pub(crate) fn expect_err(self, what: &str) -> Box<dyn std::any::Any + Send> {
         match self {
             Outcome::Panicked(payload) => payload,
             Outcome::Output(_) => panic!("{what}, and it was ready"),
@@ -148,7 +176,7 @@ impl<T> Outcome<T> {
     }
 }
 
-pub(super) fn run_outcome<F: Future>(
+pub(crate) fn run_outcome<F: Future>(
     workers: usize,
     main: F,
 ) -> (Outcome<F::Output>, ShutdownReport) {
@@ -156,13 +184,13 @@ pub(super) fn run_outcome<F: Future>(
 }
 
 #[track_caller]
-pub(super) fn here() -> Spawn {
+pub(crate) fn here() -> Spawn {
     Spawn::at(Location::caller())
 }
 
 /// Spawns on the runtime of this thread.
 #[track_caller]
-pub(super) fn go<F>(future: F) -> JoinHandle<F::Output>
+pub(crate) fn go<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -175,23 +203,23 @@ where
 
 /// Counts its drops.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Count(Arc<AtomicUsize>);
+pub(crate) struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    pub(super) fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
-    pub(super) fn add(&self) -> usize {
+    pub(crate) fn add(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
-    pub(super) fn on_drop(&self) -> Counted {
+    pub(crate) fn on_drop(&self) -> Counted {
         Counted(self.clone())
     }
 }
 
 /// See [`Count::on_drop`].
 #[derive(Debug)]
-pub(super) struct Counted(Count);
+pub(crate) struct Counted(Count);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -201,7 +229,7 @@ impl Drop for Counted {
 
 /// Panics when it is dropped, once counted.
 #[derive(Debug)]
-pub(super) struct Bomb(pub(super) Count, pub(super) &'static str);
+pub(crate) struct Bomb(pub(crate) Count, pub(crate) &'static str);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
@@ -212,14 +240,14 @@ impl Drop for Bomb {
 
 /// Somewhere to leave a waker, and a condition.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Event(Arc<Mutex<(bool, Vec<Waker>)>>);
+pub(crate) struct Event(Arc<Mutex<(bool, Vec<Waker>)>>);
 
 impl Event {
     /// The wakers left so far.
-    pub(super) fn wakers(&self) -> Vec<Waker> {
+    pub(crate) fn wakers(&self) -> Vec<Waker> {
         self.0.lock().1.clone()
     }
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         let wakers = {
             let mut inner = self.0.lock();
             inner.0 = true;
@@ -228,7 +256,7 @@ impl Event {
         wakers.into_iter().for_each(Waker::wake);
     }
     /// Blocks the thread until somebody waits.
-    pub(super) fn wait_for_waiter(&self) {
+    pub(crate) fn wait_for_waiter(&self) {
         while self.0.lock().1.is_empty() {
             thread::yield_now();
         }
@@ -248,7 +276,7 @@ impl Future for Event {
 }
 
 /// Another executor, as small as can be.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -266,7 +294,7 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

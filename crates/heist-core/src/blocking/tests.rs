@@ -1,0 +1,59 @@
+//! The count of idle threads, and closures for which there is no thread.
+
+#![forbid(unsafe_code)]
+
+use crate::Handle;
+use crate::context;
+use crate::task::tests::support::{bare, config, here, joined, run, within};
+use parking_lot::Mutex;
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+
+/// One thread is idle, and two closures come at once, before any of them can run: the first takes that
+/// thread, and the second must have one of its own.
+#[test]
+fn two_closures_do_not_count_on_one_idle_thread() {
+    within("two closures", || {
+        let ((), _) = run(1, async {
+            let handle = Handle::try_current().expect("inside");
+            handle.spawn_blocking(here(), || ()).await.expect("it runs");
+            let threads = context::with(|cx| {
+                let pool = &cx.expect("inside").shared.blocking;
+                while pool.lock().idle == 0 {
+                    thread::yield_now();
+                }
+                assert_eq!(pool.counts(), (1, 0));
+                let gate = Arc::new(Mutex::new(()));
+                let closed = gate.lock();
+                for _ in 0..2 {
+                    let gate = gate.clone();
+                    drop(handle.spawn_blocking(here(), move || drop(gate.lock())));
+                }
+                drop(closed);
+                pool.counts().0
+            });
+            assert_eq!(threads, 2);
+        });
+    });
+}
+
+/// No thread can be had, and the pool has none: a closure that waited for one would wait for ever.
+#[test]
+#[cfg_attr(miri, ignore = "Miri has a thread of any size")]
+fn a_closure_that_no_thread_can_be_had_for_says_so() {
+    let mut config = config(1);
+    config.thread_stack_size = Some(usize::MAX / 4);
+    let (shared, reports) = bare(config);
+    for _ in 0..2 {
+        let handle = shared.blocking.spawn(&shared, None, here(), || ());
+        assert_eq!(shared.blocking.counts(), (0, 0), "threads and closures");
+        let error = joined(handle).expect_err("there is no thread");
+        assert!(error.is_closed() && error.source().is_some(), "{error}");
+    }
+    let told: Vec<String> = reports.try_iter().collect();
+    assert!(
+        told.len() == 1 && told[0].starts_with("a blocking thread could not be started"),
+        "one series of failures: {told:?}"
+    );
+}
