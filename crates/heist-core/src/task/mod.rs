@@ -50,7 +50,7 @@ pub(crate) use keeper::Keeper;
 pub(crate) use list::{LastOut, TaskList};
 pub(crate) use raw::{Birth, Header, New, Place, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};
-pub(crate) use region::{Key, Polled, Why};
+pub(crate) use region::{Carried, Key, Polled, Why};
 pub use wait::Wait;
 pub(crate) use waker::is_of;
 pub use waker::{drop_foreign, wake_foreign};

@@ -76,6 +76,12 @@
 //! outer limit) is still to be served: their requests are made again when the limit gives up
 //! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
 //! to be dropped, by its r4.
+//!
+//! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
+//! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. Regions
+//! that were polled inside it stay in their tree until the new task polls them, and the old node with
+//! them; a deadline asks at all of these nodes. A region that was told by a limit, and is polled inside of it
+//! in another task, enters told ([`Record::told_by_limit`]).
 
 #![forbid(unsafe_code)]
 
@@ -231,6 +237,28 @@ struct Limit {
     waker: Option<Waker>,
 }
 
+/// A limit between the trees of two tasks.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    key: Key,
+    requested: Option<Why>,
+    expired: bool,
+}
+
+impl Carried {
+    /// Edge r7 outside of any task.
+    pub(crate) fn expire(&mut self, reason: Option<Arc<str>>, by: &'static Location<'static>) {
+        let source = Source::Limit(self.key);
+        self.expired = true;
+        self.requested = Some(Why { reason, by, source });
+    }
+
+    /// Whether the request waits.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+}
+
 /// What a poll of a region must do.
 #[derive(Debug)]
 #[must_use]
@@ -286,13 +314,15 @@ impl<O: Owner> Record<O> {
         }))
     }
 
-    /// Edge r1, by the runner: a region is polled for the first time, inside `parent`. `by` is said of
-    /// a request of the end of the loop that waits. `None`: the task is past catching anything.
+    /// Edge r1, by the runner: a region is polled for the first time in this task, inside `parent`.
+    /// `told` is what a limit has told it in another, and `by` is said of a request of the end of the loop
+    /// that waits. `None`: the task is past catching anything.
     pub(crate) fn enter(
         &self,
         owner: &O,
         parent: Option<Key>,
         waker: Waker,
+        told: Option<Why>,
         by: &'static Location<'static>,
     ) -> Option<Key> {
         let mut tree = self.0.lock();
@@ -310,10 +340,16 @@ impl<O: Owner> Record<O> {
             }
         }
         let mut effects = Effects::none();
-        let (told, waker) = (None, Some(waker));
-        let key = tree.insert(owner, parent, Kind::Region { told, waker });
+        let region = Kind::Region {
+            told: None,
+            waker: Some(waker),
+        };
+        let key = tree.insert(owner, Id::next().as_u64(), parent, region);
         tree.live += 1;
         tree.count_inside(parent, |inside| inside + 1);
+        if told.as_ref().is_some_and(|why| tree.is_above(parent, why)) {
+            tree.set_told(key, told);
+        }
         // Told already: the present poll goes on, and the waker asks for the one that delivers.
         tree.tell(key, &mut effects);
         drop(tree);
@@ -324,7 +360,56 @@ impl<O: Owner> Record<O> {
     /// A limit that a region is polled inside of becomes a node.
     pub(crate) fn enter_limit(&self, owner: &O, parent: Option<Key>) -> Key {
         let mut tree = self.0.lock();
-        tree.insert(owner, parent, Kind::Limit(Limit::default()))
+        let limit = Kind::Limit(Limit::default());
+        tree.insert(owner, Id::next().as_u64(), parent, limit)
+    }
+
+    /// What a limit takes along, since another task polls it.
+    pub(crate) fn carry(&self, key: Key) -> Option<Carried> {
+        match &self.0.lock().nodes[&key].kind {
+            Kind::Region { .. } => None,
+            Kind::Limit(limit) => Some(Carried {
+                key,
+                requested: limit.requested.clone(),
+                expired: limit.expired,
+            }),
+        }
+    }
+
+    /// A limit from elsewhere is polled inside `parent`. It may have left a node here before.
+    pub(crate) fn bring_limit(&self, owner: &O, parent: Option<Key>, carried: Carried) -> Key {
+        let key = carried.key;
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        if tree.nodes.contains_key(&key) {
+            tree.move_to(key, parent, &mut effects);
+        } else {
+            tree.insert(owner, key, parent, Kind::Limit(Limit::default()));
+        }
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
+            limit.gave_up = false;
+            limit.expired = carried.expired;
+            limit.requested = carried.requested;
+            if limit.requested.is_some() {
+                tree.tell_all(Some(key), &mut effects);
+            }
+        }
+        drop(tree);
+        effects.run();
+        key
+    }
+
+    /// Whether regions are live inside of a limit.
+    pub(crate) fn has_inside(&self, key: Key) -> bool {
+        self.0.lock().nodes[&key].inside > 0
+    }
+
+    /// What a region that another task polls was told, if a limit did.
+    pub(crate) fn told_by_limit(&self, key: Key) -> Option<Why> {
+        match &self.0.lock().nodes[&key].kind {
+            Kind::Region { told, .. } => told.clone().filter(|why| why.source != Source::Task),
+            Kind::Limit(_) => None,
+        }
     }
 
     /// A limit is polled inside `parent`.
@@ -466,7 +551,17 @@ impl<O: Owner> Record<O> {
         }
     }
 
-    /// A limit answers that its time is up: see the module.
+    /// Whether the request of a limit waits for regions inside. Leaves `waker` as `is_spent` does.
+    pub(crate) fn is_waiting(&self, key: Key, waker: &Waker) -> bool {
+        let waits = {
+            let tree = self.0.lock();
+            let node = &tree.nodes[&key];
+            node.inside > 0 && matches!(&node.kind, Kind::Limit(limit) if limit.requested.is_some())
+        };
+        waits && !self.is_spent(key, waker)
+    }
+
+    /// A limit answers that its time is up, or is polled by another task: see the module.
     pub(crate) fn give_up(&self, key: Key) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
@@ -558,8 +653,7 @@ impl<O: Owner> Tree<O> {
         self.nodes.get_mut(&key).expect("a node that has not left")
     }
 
-    fn insert(&mut self, owner: &O, parent: Option<Key>, kind: Kind) -> Key {
-        let key = Id::next().as_u64();
+    fn insert(&mut self, owner: &O, key: Key, parent: Option<Key>, kind: Kind) -> Key {
         let node = Node {
             parent,
             children: BTreeSet::new(),
@@ -726,6 +820,14 @@ impl<O: Owner> Tree<O> {
         true
     }
 
+    /// Whether what is polled inside of `at` is below the source of `why`.
+    fn is_above(&self, at: Option<Key>, why: &Why) -> bool {
+        match why.source {
+            Source::Task => true,
+            Source::Limit(limit) => self.is_inside(at, Some(limit)),
+        }
+    }
+
     /// The nearest region from `at` on upwards has lost one inside it, and so have the limits on the
     /// way.
     fn check_above(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
@@ -787,9 +889,8 @@ impl<O: Owner> Tree<O> {
                 told: Some(why), ..
             } = &node.kind
             {
-                match why.source {
-                    Source::Limit(limit) if !self.is_inside(node.parent, Some(limit)) => {}
-                    Source::Task | Source::Limit(_) => continue,
+                if self.is_above(node.parent, why) {
+                    continue;
                 }
                 self.set_told(key, None);
             }

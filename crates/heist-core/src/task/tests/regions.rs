@@ -97,7 +97,7 @@ impl Task {
         let waker = Waker::from(wakes.clone());
         let key = self
             .record
-            .enter(&self.owner, parent, waker.clone(), here())
+            .enter(&self.owner, parent, waker.clone(), None, here())
             .expect("the task is not doomed");
         Node { key, waker, wakes }
     }
@@ -155,7 +155,7 @@ fn r1_a_doomed_task_catches_nothing() {
     let waker = Waker::noop().clone();
     assert!(
         task.record
-            .enter(&task.owner, None, waker, here())
+            .enter(&task.owner, None, waker, None, here())
             .is_none()
     );
 }
@@ -743,4 +743,98 @@ fn a_resumed_request_looks_at_those_it_tells() {
     };
     let (few, many) = (looks(1_000), looks(10_000));
     assert!(few > 0 && many <= 11 * few, "{few} looks, then {many}");
+}
+
+/// A limit that is polled by another task takes along what it has asked, whether it was delivered or not;
+/// what it has left behind is asked where it is, and comes told.
+#[test]
+fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
+    for delivered in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let limit = one.limit(None);
+        let (first, second) = (one.enter(Some(limit.key)), one.enter(Some(limit.key)));
+        assert!(one.expire(&limit));
+        let at = Some(limit.key);
+        let why = delivered.then(|| match one.record.poll(first.key, at, &first.waker) {
+            Polled::Deliver(why) => why,
+            Polled::Poll => panic!("it was told"),
+        });
+        let carried = one.record.carry(limit.key).expect("it is a limit");
+        one.record.give_up(limit.key);
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        assert_eq!(moved, limit.key);
+        assert_eq!(two.record.is_spent(moved, Waker::noop()), !delivered);
+        assert_eq!(
+            one.record.is_waiting(limit.key, &limit.waker),
+            !delivered,
+            "for the regions that have not come yet"
+        );
+        // The second comes after.
+        let told = one.record.told_by_limit(second.key);
+        one.record.leave(second.key);
+        assert_eq!(one.record.has_inside(limit.key), !delivered);
+        let (waker, parent) = (second.waker.clone(), Some(moved));
+        let second = Node {
+            key: two
+                .record
+                .enter(&two.owner, parent, waker, told, here())
+                .expect("the task is not doomed"),
+            ..second
+        };
+        assert_eq!(two.poll(&second, parent).as_deref(), Some("time"));
+        assert!(!two.record.is_spent(moved, Waker::noop()));
+        // What was caught in the one task is let go on in the other.
+        if let Some(why) = why {
+            two.record.resume(&two.owner, parent, &why);
+            assert!(two.record.is_spent(moved, Waker::noop()));
+            assert!(!two.is_cancelled());
+        }
+        one.record.leave(first.key);
+        one.record.leave(limit.key);
+        two.record.leave(moved);
+    }
+}
+
+/// A limit gives up in the task that it leaves: what that was asked, and a delivery to the limit has
+/// satisfied, is asked again.
+#[test]
+fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    assert!(one.expire(&limit));
+    one.request("from outside");
+    assert_eq!(one.poll(&region, Some(limit.key)).as_deref(), Some("time"));
+    let carried = one.record.carry(limit.key).expect("it is a limit");
+    one.record.give_up(limit.key);
+    one.record.leave(limit.key);
+    assert!(one.is_cancelled());
+    let moved = two.record.bring_limit(&two.owner, None, carried);
+    two.record.give_up(moved);
+    two.record.leave(moved);
+    assert!(!two.is_cancelled());
+}
+
+/// A limit that comes back finds the node that it has left, with the region that stayed inside.
+#[test]
+fn r7_a_limit_comes_back() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    let carried = one.record.carry(limit.key).expect("it is a limit");
+    one.record.give_up(limit.key);
+    let mut carried = {
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        let carried = two.record.carry(moved).expect("it is a limit");
+        two.record.leave(moved);
+        carried
+    };
+    // The deadline comes while no task polls it.
+    carried.expire(None, here());
+    assert!(carried.is_requested());
+    assert_eq!(region.wakes(), 0);
+    let back = one.record.bring_limit(&one.owner, None, carried);
+    assert_eq!((back, region.wakes()), (limit.key, 1));
+    assert_eq!(one.poll(&region, Some(back)).as_deref(), Some("time"));
+    one.record.leave(back);
 }
