@@ -2,10 +2,11 @@
 //! does not have.
 #![forbid(unsafe_code)]
 
-use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, within};
+use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, with_own_handle, within};
+use futures::stream::{FuturesUnordered, StreamExt};
 use heist::task::{AbortHandle, cancelling, uncancel};
-use heist::time::{DeadlineState, Duration, Elapsed, Instant, sleep, timeout, timeout_at};
-use heist::{JoinHandle, TaskGroup, catch_cancel, shield, yield_now};
+use heist::time::{DeadlineState, Duration, Elapsed, Instant, Timeout, sleep, timeout, timeout_at};
+use heist::{JoinError, JoinHandle, TaskGroup, catch_cancel, shield, yield_now};
 use std::future::{Future, pending, poll_fn, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -746,4 +747,139 @@ fn a_timeout_that_is_kept_leaves_the_request_to_the_task() {
         assert!(task.unwrap_err().is_cancelled());
         assert_eq!(begun.try_recv(), Ok(true));
     });
+}
+
+// ---- a timeout that another task polls ----
+
+/// Polls `limited` in a task of its own until `begun` is set, and has another task poll it to its end.
+async fn moved<F>(
+    limited: Timeout<F>,
+    begun: Signal,
+) -> Result<Result<F::Output, Elapsed>, JoinError>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let first = heist::spawn(async move {
+        let mut limited = Box::pin(limited);
+        let mut begun = Box::pin(begun.wait());
+        let both = poll_fn(|cx| {
+            assert!(limited.as_mut().poll(cx).is_pending());
+            begun.as_mut().poll(cx)
+        });
+        both.await;
+        drop(begun);
+        limited
+    });
+    let limited = first.await.expect("it is only moved");
+    let ended = timeout(LIMIT / 2, heist::spawn(limited)).await;
+    ended.expect("it ends")
+}
+
+/// It moves while its future cleans up: the cleanup is waited for, its answer counts, and to let the
+/// cancellation go on is to time out, and no request to the task that does.
+#[test]
+fn a_timeout_that_moves_in_its_cleanup_waits_for_it() {
+    in_a_task(async {
+        for resumes in [false, true] {
+            let begun = Signal::new();
+            let began = begun.clone();
+            let limited = timeout(MS, async move {
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                began.set();
+                sleep(20 * MS).await;
+                if resumes {
+                    match caught.resume().await {}
+                }
+                42
+            });
+            let ended = moved(limited, begun)
+                .await
+                .expect("nobody cancels the task");
+            match resumes {
+                false => assert_eq!(ended, Ok(42)),
+                true => assert!(ended.is_err()),
+            }
+        }
+    });
+}
+
+/// It moves after it has asked, and before what it asked was polled: that is delivered in the other task.
+#[test]
+fn a_timeout_that_moves_takes_its_request_along() {
+    in_a_task(async {
+        let begun = Signal::new();
+        let (began, waits) = (begun.clone(), Arc::new(AtomicUsize::new(0)));
+        let limited = timeout(MS, async move {
+            let mut region = Box::pin(catch_cancel(pending::<()>()));
+            // Once at the begin, not when the deadline has come, and again in the other task.
+            let caught = poll_fn(|cx| match waits.fetch_add(1, Ordering::SeqCst) {
+                0 => region.as_mut().poll(cx).map(Some),
+                1 | 2 => {
+                    began.set();
+                    Poll::Pending
+                }
+                _ => region.as_mut().poll(cx).map(Some),
+            });
+            caught.await.is_some_and(|caught| caught.is_err())
+        });
+        assert_eq!(moved(limited, begun).await.unwrap(), Ok(true));
+    });
+}
+
+/// It moves before its deadline, and what is inside it was polled where it was: it is asked all the same,
+/// wakes, and cleans up.
+#[test]
+fn a_timeout_that_moves_asks_what_was_polled_before() {
+    in_a_task(async {
+        let begun = Signal::new();
+        let began = begun.clone();
+        let limited = timeout(20 * MS, async move {
+            let mut all = FuturesUnordered::new();
+            for _ in 0..3 {
+                all.push(async {
+                    let caught = catch_cancel(pending::<()>()).await;
+                    sleep(MS).await;
+                    caught.is_err()
+                });
+            }
+            assert!(futures::poll!(all.next()).is_pending());
+            began.set();
+            // Polls only those that were woken.
+            all.filter(|caught| ready(*caught)).count().await
+        });
+        assert_eq!(moved(limited, begun).await.unwrap(), Ok(3));
+    });
+}
+
+/// A task with ten thousand timeouts around regions, which are asked by requests again and again, costs what
+/// ten with a thousand do, and not ten times that.
+#[test]
+fn requests_to_a_task_with_many_timeouts_cost_what_they_touch() {
+    fn time(limits: usize) -> Duration {
+        let begin = Instant::now();
+        in_a_task(async move {
+            let task = with_own_handle(move |own| async move {
+                let mut all = FuturesUnordered::new();
+                for _ in 0..limits {
+                    all.push(timeout(HOUR, catch_cancel(pending::<()>())));
+                }
+                assert!(futures::poll!(all.next()).is_pending());
+                let mut caught = 0;
+                own.abort();
+                while let Some(ended) = all.next().await {
+                    caught += usize::from(ended.expect("in time").is_err());
+                    // Each catches what it was told; another request has nobody new to tell.
+                    own.abort();
+                    assert_eq!(cancelling(), 2);
+                    uncancel();
+                }
+                caught
+            });
+            assert_eq!(task.await.unwrap(), limits);
+        });
+        begin.elapsed()
+    }
+    let few = (0..10).map(|_| time(1_000)).sum::<Duration>();
+    let many = time(10_000);
+    assert!(many < 4 * few, "{many:?}, and ten times fewer {few:?}");
 }

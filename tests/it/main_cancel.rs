@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{Drops, Name, Tally, panic_text, within};
-use heist::task::AbortHandle;
-use heist::{Handle, RunError, Runtime, yield_now};
+use heist::task::{AbortHandle, cancelling, uncancel};
+use heist::{Handle, RunError, Runtime, catch_cancel, yield_now};
 use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
@@ -246,5 +246,87 @@ fn a_handle_to_main_may_outlive_the_run() {
             5,
             "it aimed at the first main"
         );
+    });
+}
+
+/// `main` has caught a request and cleans up; a second one comes from another thread. Nothing catches it, so
+/// `main` is dropped, as a task is.
+#[test]
+fn a_second_request_drops_main_in_its_cleanup() {
+    within(|| {
+        let drops = Drops::default();
+        let (send, receive) = mpsc::channel::<AbortHandle>();
+        let thread = thread::spawn(move || receive.into_iter().for_each(|main| main.abort()));
+        let ended: Result<(), RunError> = heist::try_run(async {
+            send.send(AbortHandle::current()).unwrap();
+            assert!(catch_cancel(pending::<()>()).await.is_err());
+            let _guard = drops.guard();
+            // In cleanup: it may wait.
+            yield_now().await;
+            send.send(AbortHandle::current()).unwrap();
+            pending().await
+        });
+        assert!(matches!(ended, Err(RunError::Cancelled)));
+        assert_eq!(drops.count(), 1);
+        assert_eq!(drops.threads(), [thread::current().id()]);
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+/// A region that `main` has entered in its cleanup catches the second request, with its reason; and so
+/// does one after another.
+#[test]
+fn a_second_request_goes_to_a_region_in_the_cleanup_of_main() {
+    within(|| {
+        let (send, receive) = mpsc::channel::<AbortHandle>();
+        let thread = thread::spawn(move || {
+            for (number, main) in receive.into_iter().enumerate() {
+                main.abort_with(number.to_string());
+            }
+        });
+        let seen = crate::support::run(async {
+            let mut seen = Vec::new();
+            for _ in 0..4 {
+                send.send(AbortHandle::current()).unwrap();
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                seen.push((caught.reason().map(String::from), cancelling()));
+                yield_now().await;
+            }
+            assert_eq!((uncancel(), uncancel()), (3, 2));
+            seen
+        });
+        let expected = (0..4).map(|number: usize| (Some(number.to_string()), number + 1));
+        assert!(seen.into_iter().eq(expected));
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+/// Requests that come before `main` has looked at the first are counted, and are delivered as one, with
+/// the first reason.
+#[test]
+fn requests_to_main_are_counted() {
+    within(|| {
+        let caught = crate::support::run(async {
+            let work = async {
+                let main = AbortHandle::current();
+                let others = thread::spawn(move || {
+                    main.abort_with("the first");
+                    main.abort_with("the second");
+                });
+                others.join().unwrap();
+                AbortHandle::current().abort_with("the third");
+                assert_eq!(cancelling(), 3);
+                pending::<()>().await;
+            };
+            let caught = catch_cancel(work).await.unwrap_err();
+            assert_eq!((cancelling(), uncancel(), uncancel()), (3, 2, 1));
+            yield_now().await;
+            assert_eq!(uncancel(), 0);
+            yield_now().await;
+            caught
+        });
+        assert_eq!(caught.reason(), Some("the first"));
     });
 }

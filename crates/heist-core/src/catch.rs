@@ -12,7 +12,7 @@
 use crate::context::{self, Polling};
 use crate::hooks::drop_before;
 use crate::sync::thread_local;
-use crate::task::{Key, Polled, Side, Why};
+use crate::task::{Carried, Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -119,13 +119,15 @@ fn attend(place: &mut Option<Place>, waker: &Waker) -> Option<Why> {
             };
         }
         // It was polled elsewhere before, or never.
-        drop(place.take());
+        let told = place
+            .take()
+            .and_then(|place| place.side.record.told_by_limit(place.key));
         let side = polling.make_side();
         let parent = parent(polling, &side);
         let waker = waker.clone();
         let entered = side
             .record
-            .enter(&polling.owner(), parent, waker, polling.closed_by());
+            .enter(&polling.owner(), parent, waker, told, polling.closed_by());
         *place = entered.map(|key| Place { side, key });
         None
     })
@@ -277,17 +279,31 @@ pub fn cancel_again() {
 #[derive(Debug, Default)]
 pub struct Limit {
     place: Option<Place>,
+    /// Made when another task polls the limit than before, or none.
+    abroad: Option<Box<Abroad>>,
+}
+
+/// What a limit has elsewhere than in the tree of the task that polls it.
+#[derive(Debug, Default)]
+struct Abroad {
+    /// Its nodes in the trees of other tasks, where there are regions that were polled inside it.
+    left: Vec<Place>,
+    /// The limit itself, while no task polls it.
+    carried: Option<Carried>,
 }
 
 impl Limit {
     /// Of a future that was not polled yet.
     pub const fn new() -> Limit {
-        Limit { place: None }
+        Limit {
+            place: None,
+            abroad: None,
+        }
     }
 
     /// Polls what the limit is for.
     pub fn poll<R>(&mut self, code: impl FnOnce() -> R) -> R {
-        if self.place.is_some() {
+        if self.place.is_some() || self.abroad.is_some() {
             self.follow();
         }
         within(&mut self.place, code)
@@ -295,19 +311,48 @@ impl Limit {
 
     /// The limit may be polled elsewhere than before.
     fn follow(&mut self) {
-        let here = context::polling(|polling| {
-            let polling = polling?;
-            let place = self
-                .place
-                .as_ref()
-                .filter(|place| polling.has(&place.side))?;
-            let parent = parent(polling, &place.side);
-            place.side.record.move_limit(place.key, parent);
-            Some(())
+        context::polling(|polling| match (polling, &self.place) {
+            (Some(polling), Some(place)) if polling.has(&place.side) => {
+                let parent = parent(polling, &place.side);
+                place.side.record.move_limit(place.key, parent);
+            }
+            _ => self.go(polling),
         });
-        if here.is_none() {
-            self.place = None;
+    }
+
+    /// Another task polls the limit than before, or none.
+    #[cold]
+    fn go(&mut self, polling: Option<&Polling<'_>>) {
+        let mut abroad = self.abroad.take().unwrap_or_default();
+        let mut carried = abroad.carried.take();
+        if let Some(place) = self.place.take() {
+            carried = place.side.record.carry(place.key);
+            place.side.record.give_up(place.key);
+            abroad.left.push(place);
         }
+        if let Some(polling) = polling {
+            let is_here = |place: &Place| polling.has(&place.side);
+            let at = abroad.left.iter().position(is_here);
+            let before = at.map(|at| abroad.left.swap_remove(at));
+            self.place = carried.take().map(|carried| {
+                let side = polling.make_side();
+                let parent = parent(polling, &side);
+                let key = side.record.bring_limit(&polling.owner(), parent, carried);
+                // The node that it has left here, if it has, is its own again.
+                before.unwrap_or(Place { side, key })
+            });
+        }
+        abroad
+            .left
+            .retain(|place| place.side.record.has_inside(place.key));
+        abroad.carried = carried;
+        if !abroad.left.is_empty() || abroad.carried.is_some() {
+            self.abroad = Some(abroad);
+        }
+    }
+
+    fn left(&self) -> &[Place] {
+        self.abroad.as_ref().map_or(&[], |abroad| &abroad.left)
     }
 
     /// The time is up: requests the end of the live regions inside. False if there are none. `by` is
@@ -319,10 +364,17 @@ impl Limit {
         by: &'static Location<'static>,
         waker: &Waker,
     ) -> bool {
-        self.place.as_ref().is_some_and(|place| {
+        let mut waits = false;
+        for place in self.place.iter().chain(self.left()) {
             let record = &place.side.record;
-            record.expire(place.key, reason, by, waker.clone())
-        })
+            waits |= record.expire(place.key, reason.clone(), by, waker.clone());
+        }
+        if let Some(abroad) = &mut self.abroad {
+            if let Some(carried) = &mut abroad.carried {
+                carried.expire(reason, by);
+            }
+        }
+        waits
     }
 
     /// Whether there is nothing to wait for any more, after `expire` has answered true: all regions
@@ -330,9 +382,18 @@ impl Limit {
     /// Leaves `waker` for when that changes.
     #[must_use]
     pub fn is_spent(&self, waker: &Waker) -> bool {
-        self.place
+        let carried = self
+            .abroad
             .as_ref()
-            .is_none_or(|place| place.side.record.is_spent(place.key, waker))
+            .and_then(|abroad| abroad.carried.as_ref());
+        let here = match (&self.place, carried) {
+            (Some(place), _) => place.side.record.is_spent(place.key, waker),
+            (None, Some(carried)) => carried.is_requested(),
+            (None, None) => true,
+        };
+        // Whoever still waits elsewhere is to leave a waker in any case.
+        let mut left = self.left().iter();
+        here && !left.any(|place| place.side.record.is_waiting(place.key, waker))
     }
 
     /// The limit answers that its time is up.

@@ -74,7 +74,7 @@ pub(crate) struct Pinned {
     side: OnceLock<Arc<Side>>,
     /// What is said of the request, until it is handed to the regions.
     why: Mutex<Option<Why>>,
-    /// The request was handed to the regions, or to the word if there are none.
+    /// The first request was handed to the regions, or to the word if there are none.
     is_handed: AtomicBool,
     /// For the monitor, if it is to find deadlocks.
     pub(crate) resting: Resting,
@@ -185,9 +185,19 @@ impl Pinned {
     }
 
     /// The same, with what is said to a region that catches it. Not from a signal handler.
-    pub(crate) fn request_cancel_with(&self, why: Why) {
-        self.why.lock().get_or_insert(why);
-        self.request_cancel();
+    ///
+    /// A request that is not the first is made at the regions of `main` at once, as one to a task is:
+    /// this may take their lock. In the cleanup that the first has begun it goes to a region that was
+    /// entered since, or `main` is dropped.
+    pub(crate) fn request_cancel_with(self: &Arc<Self>, why: Why) {
+        self.why.lock().get_or_insert_with(|| why.clone());
+        if self.request_cancel() || self.is_main_gone() {
+            return;
+        }
+        // The first one may not have been looked at yet, and comes first.
+        self.hand_over(why.by);
+        let main = Keeper::Main(self.clone());
+        self.make_side().record.request(&main, why);
     }
 
     /// Whether `main`, whose turn it is, is to be dropped instead of polled. `site` is said to have
@@ -200,9 +210,12 @@ impl Pinned {
         self.word.snapshot().must_drop()
     }
 
-    /// A request that has come is in the record from now on. On the thread of `main` alone.
+    /// The first request, if it has come, is on its way to the record from now on: the thread that
+    /// finds it puts it there. Not from a signal handler.
     pub(crate) fn hand_over(self: &Arc<Self>, site: &'static Location<'static>) {
-        // Ordering: Relaxed, this thread alone touches it.
+        // Ordering: Relaxed. The swap only chooses one thread, and the record has a lock of its own. If
+        // it is another thread than that of `main`, this may poll `main` once more before the request
+        // is in the record, which then wakes it.
         if self.summons.is_requested() && !self.is_handed.swap(true, Ordering::Relaxed) {
             let why = self.why.lock().take();
             let why = why.unwrap_or_else(|| Why::task(None, site));

@@ -521,7 +521,7 @@ impl AbortHandle {
     ///
     /// A main future is dropped at its next suspension point too, and never inside this call. Its
     /// run then ends as always, and answers that it was cancelled. One that catches the request goes
-    /// on; a further request to it does nothing.
+    /// on; a further request, as one to a task in cleanup, goes to what catches it, or else drops it.
     #[track_caller]
     pub fn abort(&self) {
         self.request(Why::task(None, Location::caller()));

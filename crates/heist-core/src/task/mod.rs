@@ -52,7 +52,7 @@ pub(crate) use list::{LastOut, TaskList, TaskLists};
 pub(crate) use place::Place;
 pub(crate) use raw::{Header, New, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};
-pub(crate) use region::{Key, Polled, Why};
+pub(crate) use region::{Carried, Key, Polled, Why};
 pub use wait::Wait;
 pub(crate) use waker::is_of;
 pub use waker::{drop_foreign, wake_foreign};

@@ -24,7 +24,7 @@
 //! | edge        | who                                 | method               | what it does                              |
 //! |-------------|-------------------------------------|----------------------|-------------------------------------------|
 //! | r1 enter    | the runner, first poll of a region  | [`Record::enter`]    | live; told at once if a source above has requested |
-//! | r2 poll     | the runner, every other poll        | [`Record::poll`]     | moves to where it is polled now; r3 if told |
+//! | r2 poll     | the runner, every other poll        | [`Record::poll`]     | moves to where it is polled now, with what is inside it; r3 if told |
 //! | r3 deliver  | the same                            | [`Record::poll`]     | not live; *all* sources above are satisfied |
 //! | r4 leave    | whoever drops a region, any thread  | [`Record::leave`]    | not live; see invariant 3                 |
 //! | r5 request  | an explicit canceller               | [`Record::request`]  | tells, or edge c1                         |
@@ -52,6 +52,10 @@
 //!    after it is released ([`Effects`]).
 //! 7. While the tree has a node, the record holds its owner, so the word is there for r4, which may
 //!    come from anywhere and after the end of the task.
+//! 8. Each source has a list of those it has told, as long as they are: what r9 and the end of a limit
+//!    look at. A region is *quiet* when it has none inside it and is not told; each node, and the tree,
+//!    has a list of what is right inside of it and is quiet or has something quiet inside: what a source
+//!    that asks looks at. By 3, nothing quiet is below a source that has requested.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -59,9 +63,10 @@
 //!
 //! # What it costs
 //!
-//! An edge looks at what is above its node and, where somebody is told, at what is inside the source;
-//! the whole tree is looked at only for a request to the task, and when that is taken back. So a thousand
-//! limits beside one another, each around a region, cost no more each than one alone.
+//! An edge looks at what is above its node, at those that it tells or tells no more (invariant 8 finds
+//! them), and, when a node moves, at what is inside of it. So ten thousand limits beside one another, each
+//! around a region, cost no more each than one alone, and a request to a task whose regions are all told
+//! costs what one to a task without regions does.
 //!
 //! # Limits
 //!
@@ -71,6 +76,12 @@
 //! outer limit) is still to be served: their requests are made again when the limit gives up
 //! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
 //! to be dropped, by its r4.
+//!
+//! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
+//! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. Regions
+//! that were polled inside it stay in their tree until the new task polls them, and the old node with
+//! them; a deadline asks at all of these nodes. A region that was told by a limit, and is polled inside of it
+//! in another task, enters told ([`Record::told_by_limit`]).
 
 #![forbid(unsafe_code)]
 
@@ -161,10 +172,16 @@ impl<O> fmt::Debug for Record<O> {
 
 struct Tree<O> {
     nodes: BTreeMap<Key, Node>,
+    /// Of the nodes without a parent: invariant 8.
+    quiet: BTreeSet<Key>,
     /// Live regions in the whole tree.
     live: usize,
     /// The task as a source.
     requested: Option<Why>,
+    /// The regions that it has told.
+    told: BTreeSet<Key>,
+    /// All limits that keep a request to the task as one of their `shared`, and some that did.
+    sharing: BTreeSet<Key>,
     /// The last request to the task that was delivered, unless all were taken back: for r10.
     delivered: Option<Why>,
     /// Explicit requests that were not taken back.
@@ -172,7 +189,7 @@ struct Tree<O> {
     /// Invariant 7.
     owner: Option<O>,
     /// Nodes that were looked at because somebody was to be told or told no more, or because a node
-    /// between them and their parents has gone.
+    /// around them has moved or gone.
     #[cfg(test)]
     looks: usize,
 }
@@ -181,9 +198,19 @@ struct Node {
     parent: Option<Key>,
     /// Nodes whose parent this is.
     children: BTreeSet<Key>,
+    /// Those of them that are quiet, or have something quiet inside.
+    quiet: BTreeSet<Key>,
     /// Live regions inside.
     inside: usize,
     kind: Kind,
+}
+
+impl Node {
+    /// Invariant 8: whether a source above has something to tell here.
+    fn is_quiet(&self) -> bool {
+        let itself = self.inside == 0 && matches!(self.kind, Kind::Region { told: None, .. });
+        itself || !self.quiet.is_empty()
+    }
 }
 
 enum Kind {
@@ -201,13 +228,35 @@ struct Limit {
     requested: Option<Why>,
     /// Its time is up.
     expired: bool,
-    /// The regions that it has told; some may have gone, or have been told by others since.
-    told: Vec<Key>,
+    /// The regions that it has told.
+    told: BTreeSet<Key>,
     /// The requests from further out that a delivery to this limit has satisfied as well.
     shared: Vec<Why>,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
+}
+
+/// A limit between the trees of two tasks.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    key: Key,
+    requested: Option<Why>,
+    expired: bool,
+}
+
+impl Carried {
+    /// Edge r7 outside of any task.
+    pub(crate) fn expire(&mut self, reason: Option<Arc<str>>, by: &'static Location<'static>) {
+        let source = Source::Limit(self.key);
+        self.expired = true;
+        self.requested = Some(Why { reason, by, source });
+    }
+
+    /// Whether the request waits.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
 }
 
 /// What a poll of a region must do.
@@ -252,8 +301,11 @@ impl<O: Owner> Record<O> {
     pub(crate) fn new() -> Record<O> {
         Record(Mutex::new(Tree {
             nodes: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             live: 0,
             requested: None,
+            told: BTreeSet::new(),
+            sharing: BTreeSet::new(),
             delivered: None,
             count: 0,
             owner: None,
@@ -262,13 +314,15 @@ impl<O: Owner> Record<O> {
         }))
     }
 
-    /// Edge r1, by the runner: a region is polled for the first time, inside `parent`. `by` is said of
-    /// a request of the end of the loop that waits. `None`: the task is past catching anything.
+    /// Edge r1, by the runner: a region is polled for the first time in this task, inside `parent`.
+    /// `told` is what a limit has told it in another, and `by` is said of a request of the end of the loop
+    /// that waits. `None`: the task is past catching anything.
     pub(crate) fn enter(
         &self,
         owner: &O,
         parent: Option<Key>,
         waker: Waker,
+        told: Option<Why>,
         by: &'static Location<'static>,
     ) -> Option<Key> {
         let mut tree = self.0.lock();
@@ -286,10 +340,16 @@ impl<O: Owner> Record<O> {
             }
         }
         let mut effects = Effects::none();
-        let (told, waker) = (None, Some(waker));
-        let key = tree.insert(owner, parent, Kind::Region { told, waker });
+        let region = Kind::Region {
+            told: None,
+            waker: Some(waker),
+        };
+        let key = tree.insert(owner, Id::next().as_u64(), parent, region);
         tree.live += 1;
         tree.count_inside(parent, |inside| inside + 1);
+        if told.as_ref().is_some_and(|why| tree.is_above(parent, why)) {
+            tree.set_told(key, told);
+        }
         // Told already: the present poll goes on, and the waker asks for the one that delivers.
         tree.tell(key, &mut effects);
         drop(tree);
@@ -300,7 +360,56 @@ impl<O: Owner> Record<O> {
     /// A limit that a region is polled inside of becomes a node.
     pub(crate) fn enter_limit(&self, owner: &O, parent: Option<Key>) -> Key {
         let mut tree = self.0.lock();
-        tree.insert(owner, parent, Kind::Limit(Limit::default()))
+        let limit = Kind::Limit(Limit::default());
+        tree.insert(owner, Id::next().as_u64(), parent, limit)
+    }
+
+    /// What a limit takes along, since another task polls it.
+    pub(crate) fn carry(&self, key: Key) -> Option<Carried> {
+        match &self.0.lock().nodes[&key].kind {
+            Kind::Region { .. } => None,
+            Kind::Limit(limit) => Some(Carried {
+                key,
+                requested: limit.requested.clone(),
+                expired: limit.expired,
+            }),
+        }
+    }
+
+    /// A limit from elsewhere is polled inside `parent`. It may have left a node here before.
+    pub(crate) fn bring_limit(&self, owner: &O, parent: Option<Key>, carried: Carried) -> Key {
+        let key = carried.key;
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        if tree.nodes.contains_key(&key) {
+            tree.move_to(key, parent, &mut effects);
+        } else {
+            tree.insert(owner, key, parent, Kind::Limit(Limit::default()));
+        }
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
+            limit.gave_up = false;
+            limit.expired = carried.expired;
+            limit.requested = carried.requested;
+            if limit.requested.is_some() {
+                tree.tell_all(Some(key), &mut effects);
+            }
+        }
+        drop(tree);
+        effects.run();
+        key
+    }
+
+    /// Whether regions are live inside of a limit.
+    pub(crate) fn has_inside(&self, key: Key) -> bool {
+        self.0.lock().nodes[&key].inside > 0
+    }
+
+    /// What a region that another task polls was told, if a limit did.
+    pub(crate) fn told_by_limit(&self, key: Key) -> Option<Why> {
+        match &self.0.lock().nodes[&key].kind {
+            Kind::Region { told, .. } => told.clone().filter(|why| why.source != Source::Task),
+            Kind::Limit(_) => None,
+        }
     }
 
     /// A limit is polled inside `parent`.
@@ -319,7 +428,7 @@ impl<O: Owner> Record<O> {
             let mut effects = Effects::none();
             let mut tree = self.0.lock();
             tree.move_to(key, parent, &mut effects);
-            if let Some(why) = tree.take_told(key) {
+            if let Some(why) = tree.told(key) {
                 tree.deliver(key, &mut effects);
                 drop(tree);
                 effects.run();
@@ -442,7 +551,17 @@ impl<O: Owner> Record<O> {
         }
     }
 
-    /// A limit answers that its time is up: see the module.
+    /// Whether the request of a limit waits for regions inside. Leaves `waker` as `is_spent` does.
+    pub(crate) fn is_waiting(&self, key: Key, waker: &Waker) -> bool {
+        let waits = {
+            let tree = self.0.lock();
+            let node = &tree.nodes[&key];
+            node.inside > 0 && matches!(&node.kind, Kind::Limit(limit) if limit.requested.is_some())
+        };
+        waits && !self.is_spent(key, waker)
+    }
+
+    /// A limit answers that its time is up, or is polled by another task: see the module.
     pub(crate) fn give_up(&self, key: Key) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
@@ -498,13 +617,14 @@ impl<O: Owner> Record<O> {
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
             tree.delivered = None;
-            for node in tree.nodes.values_mut() {
-                if let Kind::Limit(limit) = &mut node.kind {
+            for key in std::mem::take(&mut tree.sharing) {
+                tree.look();
+                if let Kind::Limit(limit) = &mut tree.node(key).kind {
                     limit.shared.retain(|why| why.source != Source::Task);
                 }
             }
-            let keys = tree.nodes.keys().copied().collect();
-            tree.untell(keys, Source::Task, &mut effects);
+            let told = std::mem::take(&mut tree.told);
+            tree.untell(told, &mut effects);
         }
         let left = tree.count + usize::from(state.snapshot().is_closing());
         drop(tree);
@@ -533,11 +653,11 @@ impl<O: Owner> Tree<O> {
         self.nodes.get_mut(&key).expect("a node that has not left")
     }
 
-    fn insert(&mut self, owner: &O, parent: Option<Key>, kind: Kind) -> Key {
-        let key = Id::next().as_u64();
+    fn insert(&mut self, owner: &O, key: Key, parent: Option<Key>, kind: Kind) -> Key {
         let node = Node {
             parent,
             children: BTreeSet::new(),
+            quiet: BTreeSet::new(),
             inside: 0,
             kind,
         };
@@ -545,6 +665,7 @@ impl<O: Owner> Tree<O> {
         if let Some(parent) = parent {
             self.node(parent).children.insert(key);
         }
+        self.settle(key);
         if self.owner.is_none() {
             self.owner = Some(owner.clone());
         }
@@ -557,6 +678,57 @@ impl<O: Owner> Tree<O> {
             let node = self.node(key);
             node.inside = change(node.inside);
             at = node.parent;
+            self.settle_one(key);
+        }
+    }
+
+    /// Invariant 8, after a node has become quiet or has ceased to be.
+    fn settle(&mut self, key: Key) {
+        let mut at = Some(key);
+        while let Some(key) = at.filter(|key| self.settle_one(*key)) {
+            at = self.nodes[&key].parent;
+        }
+    }
+
+    /// The same for the list that the node itself is on: whether that has changed.
+    fn settle_one(&mut self, key: Key) -> bool {
+        let node = &self.nodes[&key];
+        let (is_quiet, parent) = (node.is_quiet(), node.parent);
+        let list = match parent {
+            Some(parent) => &mut self.node(parent).quiet,
+            None => &mut self.quiet,
+        };
+        if is_quiet {
+            list.insert(key)
+        } else {
+            list.remove(&key)
+        }
+    }
+
+    /// What a region was told, from now on.
+    fn set_told(&mut self, key: Key, why: Option<Why>) {
+        let source = why.as_ref().map(|why| why.source);
+        let Kind::Region { told, .. } = &mut self.node(key).kind else {
+            return;
+        };
+        let old = std::mem::replace(told, why);
+        if let Some(list) = old.and_then(|old| self.told_by(old.source)) {
+            list.remove(&key);
+        }
+        if let Some(list) = source.and_then(|source| self.told_by(source)) {
+            list.insert(key);
+        }
+        self.settle(key);
+    }
+
+    /// The list of those that a source has told, unless it has gone.
+    fn told_by(&mut self, source: Source) -> Option<&mut BTreeSet<Key>> {
+        match source {
+            Source::Task => Some(&mut self.told),
+            Source::Limit(key) => match &mut self.nodes.get_mut(&key)?.kind {
+                Kind::Limit(limit) => Some(&mut limit.told),
+                Kind::Region { .. } => None,
+            },
         }
     }
 
@@ -587,32 +759,34 @@ impl<O: Owner> Tree<O> {
         if node.inside > 0 {
             return;
         }
-        let above = self.request_above(node.parent);
-        let Kind::Region { told, waker } = &mut self.node(key).kind else {
+        let Kind::Region { told, .. } = &node.kind else {
             return;
         };
-        let mut source = None;
         if told.is_none() {
-            source = above.as_ref().map(|why| why.source);
-            *told = above;
-        }
-        if told.is_some() {
-            effects.wake.extend(waker.take());
-        }
-        if let Some(Source::Limit(limit)) = source {
-            if let Kind::Limit(limit) = &mut self.node(limit).kind {
-                limit.told.push(key);
+            let above = self.request_above(node.parent);
+            if above.is_none() {
+                return;
             }
+            self.set_told(key, above);
         }
+        effects.wake.extend(self.waker(key).take());
     }
 
-    /// Invariant 3 for everything inside `source`.
+    /// Invariant 3 for everything inside `source`, which has requested.
     fn tell_all(&mut self, source: Option<Key>, effects: &mut Effects<O>) {
-        let keys = match source {
-            Some(source) => self.inside(source),
-            None => self.nodes.keys().copied().collect(),
+        let quiet = |at: Option<Key>| match at {
+            Some(key) => &self.nodes[&key].quiet,
+            None => &self.quiet,
         };
-        for key in keys {
+        let mut found = Vec::from_iter(quiet(source).iter().copied());
+        let mut next = 0;
+        while let Some(key) = found.get(next) {
+            found.extend(quiet(Some(*key)));
+            next += 1;
+        }
+        // By age, and so from the outside in.
+        found.sort_unstable();
+        for key in found {
             self.tell(key, effects);
         }
     }
@@ -646,6 +820,14 @@ impl<O: Owner> Tree<O> {
         true
     }
 
+    /// Whether what is polled inside of `at` is below the source of `why`.
+    fn is_above(&self, at: Option<Key>, why: &Why) -> bool {
+        match why.source {
+            Source::Task => true,
+            Source::Limit(limit) => self.is_inside(at, Some(limit)),
+        }
+    }
+
     /// The nearest region from `at` on upwards has lost one inside it, and so have the limits on the
     /// way.
     fn check_above(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
@@ -671,34 +853,59 @@ impl<O: Owner> Tree<O> {
     /// A node is polled inside `parent` now.
     fn move_to(&mut self, key: Key, parent: Option<Key>, effects: &mut Effects<O>) {
         let node = self.node(key);
-        let old = std::mem::replace(&mut node.parent, parent);
+        let old = node.parent;
         if old == parent {
             return;
         }
         let weight = node.inside + usize::from(matches!(node.kind, Kind::Region { .. }));
-        self.count_inside(old, |inside| inside - weight);
-        self.count_inside(parent, |inside| inside + weight);
-        for (parent, up) in [(old, false), (parent, true)] {
-            if let Some(parent) = parent {
-                let children = &mut self.node(parent).children;
-                if up {
-                    children.insert(key);
-                } else {
-                    children.remove(&key);
-                }
+        match old {
+            Some(old) => {
+                let old = self.node(old);
+                old.children.remove(&key);
+                old.quiet.remove(&key);
+            }
+            None => {
+                self.quiet.remove(&key);
             }
         }
-        // Invariant 3, for what it was inside of.
+        self.count_inside(old, |inside| inside - weight);
+        self.node(key).parent = parent;
+        if let Some(parent) = parent {
+            self.node(parent).children.insert(key);
+        }
+        self.settle(key);
+        self.count_inside(parent, |inside| inside + weight);
+        // Invariants 3 and 4, for what it was inside of and for what is inside of it.
         self.check_above(old, effects);
+        self.check_inside(key, effects);
+    }
+
+    /// A node has come below other sources, and with it what is inside: they are told by these.
+    fn check_inside(&mut self, key: Key, effects: &mut Effects<O>) {
+        for key in self.inside(key) {
+            self.look();
+            let node = &self.nodes[&key];
+            if let Kind::Region {
+                told: Some(why), ..
+            } = &node.kind
+            {
+                if self.is_above(node.parent, why) {
+                    continue;
+                }
+                self.set_told(key, None);
+            }
+            self.tell(key, effects);
+        }
     }
 
     /// What a region that is polled has been told, unless others inside it are to receive that.
-    fn take_told(&mut self, key: Key) -> Option<Why> {
-        let above = self.request_above(self.nodes[&key].parent);
-        let node = self.node(key);
-        match &mut node.kind {
-            // It may have been moved below a source since it was told, or not.
-            Kind::Region { told, .. } if node.inside == 0 => told.take().or(above),
+    fn told(&self, key: Key) -> Option<Why> {
+        match &self.nodes[&key] {
+            Node {
+                inside: 0,
+                kind: Kind::Region { told, .. },
+                ..
+            } => told.clone(),
             _ => None,
         }
     }
@@ -710,10 +917,10 @@ impl<O: Owner> Tree<O> {
         let mut shared = Vec::new();
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
-            let node = self.node(key);
-            at = node.parent;
-            match &mut node.kind {
-                Kind::Region { told, .. } => *told = None,
+            at = self.nodes[&key].parent;
+            self.set_told(key, None);
+            match &mut self.node(key).kind {
+                Kind::Region { .. } => {}
                 Kind::Limit(limit) => match (limit.requested.take(), server) {
                     (Some(_), None) => server = Some(key),
                     (Some(why), Some(_)) => shared.push(why),
@@ -730,6 +937,9 @@ impl<O: Owner> Tree<O> {
             owner.state().deliver(consumed.is_some(), last);
         }
         if let Some(server) = server {
+            if consumed.is_some() {
+                self.sharing.insert(server);
+            }
             shared.extend(consumed);
             if let Kind::Limit(limit) = &mut self.node(server).kind {
                 // Not in the place of what an earlier delivery has left: see `request_again`.
@@ -768,7 +978,7 @@ impl<O: Owner> Tree<O> {
         self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
-            self.untell(limit.told, Source::Limit(key), effects);
+            self.untell(limit.told, effects);
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
@@ -786,6 +996,7 @@ impl<O: Owner> Tree<O> {
     fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
         if let Source::Limit(key) = why.source {
             if let Some(Kind::Limit(limit)) = self.nodes.get_mut(&key).map(|node| &mut node.kind) {
+                // Otherwise invariant 3 holds already, here and in `request_task`: nothing is quiet.
                 limit.requested.get_or_insert(why);
                 self.tell_all(Some(key), effects);
                 self.check_limit(key, effects);
@@ -807,17 +1018,30 @@ impl<O: Owner> Tree<O> {
             self.look();
             self.node(*child).parent = parent;
         }
-        if let Some(parent) = parent {
-            let above = self.node(parent);
-            above.children.remove(&key);
-            above.children.extend(node.children);
-        }
+        let quiet = match parent {
+            Some(parent) => {
+                let above = self.node(parent);
+                above.children.remove(&key);
+                above.children.extend(node.children);
+                &mut above.quiet
+            }
+            None => &mut self.quiet,
+        };
+        quiet.remove(&key);
+        quiet.extend(node.quiet);
         match node.kind {
-            Kind::Region { waker, .. } => {
+            Kind::Region { waker, told } => {
+                if let Some(list) = told.and_then(|why| self.told_by(why.source)) {
+                    list.remove(&key);
+                }
                 self.count_inside(parent, |inside| inside - 1);
                 effects.drop.extend(waker);
             }
-            Kind::Limit(limit) => effects.drop.extend(limit.waker),
+            Kind::Limit(limit) => {
+                self.sharing.remove(&key);
+                parent.into_iter().for_each(|parent| self.settle(parent));
+                effects.drop.extend(limit.waker);
+            }
         }
         if self.nodes.is_empty() {
             effects.gone = self.owner.take();
@@ -839,18 +1063,13 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// Nobody has been told by this source, and whoever of these others ask is told by them. `keys` has
-    /// all that it has told.
-    fn untell(&mut self, mut keys: Vec<Key>, source: Source, effects: &mut Effects<O>) {
-        keys.retain(|key| {
+    /// The source that has told these asks no more, and whoever of them others ask is told by them.
+    fn untell(&mut self, told: BTreeSet<Key>, effects: &mut Effects<O>) {
+        for key in &told {
             self.look();
-            let kind = self.nodes.get_mut(key).map(|node| &mut node.kind);
-            let Some(Kind::Region { told, .. }) = kind else {
-                return false;
-            };
-            told.take_if(|why| why.source == source).is_some()
-        });
-        for key in keys {
+            self.set_told(*key, None);
+        }
+        for key in told {
             self.tell(key, effects);
         }
     }

@@ -184,7 +184,8 @@ fn poll(cell: &Arc<Cell>) -> bool {
         None => {
             cell.made.store(true, Ordering::Release);
             set(
-                cell.record.enter(&Ref::new(cell), None, waker, here()),
+                cell.record
+                    .enter(&Ref::new(cell), None, waker, None, here()),
                 None,
             );
             false

@@ -97,7 +97,7 @@ impl Task {
         let waker = Waker::from(wakes.clone());
         let key = self
             .record
-            .enter(&self.owner, parent, waker.clone(), here())
+            .enter(&self.owner, parent, waker.clone(), None, here())
             .expect("the task is not doomed");
         Node { key, waker, wakes }
     }
@@ -155,7 +155,7 @@ fn r1_a_doomed_task_catches_nothing() {
     let waker = Waker::noop().clone();
     assert!(
         task.record
-            .enter(&task.owner, None, waker, here())
+            .enter(&task.owner, None, waker, None, here())
             .is_none()
     );
 }
@@ -638,4 +638,203 @@ fn r7_a_limit_asks_what_has_come_into_it() {
     assert_eq!(inner.wakes(), 1);
     task.record.leave(inner.key);
     task.record.leave(limit.key);
+}
+
+/// What is inside of a region that moves below a limit that has asked is told, though nobody polls it
+/// there; and is told no more when it moves out of it again.
+#[test]
+fn r2_what_moves_below_a_source_that_has_asked_is_told() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let outer = task.enter(None);
+    let inner = task.enter(Some(outer.key));
+    // The limit has something to wait for.
+    let other = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    assert_eq!((outer.wakes(), inner.wakes()), (0, 0));
+    assert_eq!(task.poll(&outer, Some(limit.key)), None);
+    assert_eq!((outer.wakes(), inner.wakes()), (0, 1));
+    assert_eq!(task.poll(&outer, None), None);
+    assert_eq!(task.poll(&inner, Some(outer.key)), None, "it was moved out");
+    assert_eq!(task.poll(&outer, Some(limit.key)), None);
+    assert_eq!(inner.wakes(), 2);
+    assert_eq!(task.poll(&inner, Some(outer.key)).as_deref(), Some("time"));
+    // The one delivery has satisfied the limit; the other was told of the same.
+    assert_eq!(task.poll(&outer, Some(limit.key)), None);
+    assert_eq!(task.poll(&other, Some(limit.key)).as_deref(), Some("time"));
+}
+
+/// The same for a limit that moves with what is inside of it.
+#[test]
+fn r2_what_moves_with_a_limit_is_told() {
+    let task = Task::new();
+    let (asks, moves) = (task.limit(None), task.limit(None));
+    let inner = task.enter(Some(moves.key));
+    let other = task.enter(Some(asks.key));
+    assert!(task.expire(&asks));
+    task.record.move_limit(moves.key, Some(asks.key));
+    assert_eq!(inner.wakes(), 1);
+    task.record.move_limit(moves.key, None);
+    assert_eq!(task.poll(&inner, Some(moves.key)), None);
+    task.record.leave(other.key);
+    assert!(task.record.is_spent(asks.key, Waker::noop()));
+}
+
+/// Requests to a task with many regions, each taken back or caught and made anew: what one costs does
+/// not grow with the number of regions that it has nothing new to tell.
+#[test]
+fn requests_look_at_those_they_tell() {
+    let looks = |regions: usize| {
+        let task = Task::new();
+        let nodes: Vec<(Node, Node)> = (0..regions)
+            .map(|_| {
+                let limit = task.limit(None);
+                let region = task.enter(Some(limit.key));
+                (limit, region)
+            })
+            .collect();
+        // Further requests while one waits, and the end of the loop.
+        for _ in 0..regions {
+            task.request("again");
+        }
+        // Each is delivered, and the request is made anew while the others are told already.
+        for (limit, region) in &nodes[..regions / 2] {
+            assert_eq!(task.poll(region, Some(limit.key)).as_deref(), Some("again"));
+            task.request("again");
+        }
+        // The others leave before.
+        for (limit, region) in &nodes[regions / 2..] {
+            task.record.leave(region.key);
+            task.record.leave(limit.key);
+        }
+        assert!(task.is_cancelled());
+        // Nothing waits that was not taken back, with limits that have nobody inside.
+        for _ in 0..2 * regions {
+            task.record.uncancel(task.state());
+        }
+        for _ in 0..regions {
+            task.request("once");
+            assert_eq!(task.record.uncancel(task.state()), 0);
+        }
+        task.record.looks()
+    };
+    let (few, many) = (looks(1_000), looks(10_000));
+    assert!(few > 0 && many <= 11 * few, "{few} looks, then {many}");
+}
+
+/// A limit around many regions whose code lets the request go on, one after the other.
+#[test]
+fn a_resumed_request_looks_at_those_it_tells() {
+    let looks = |regions: usize| {
+        let task = Task::new();
+        let limit = task.limit(None);
+        let nodes: Vec<Node> = (0..regions).map(|_| task.enter(Some(limit.key))).collect();
+        assert!(task.expire(&limit));
+        for region in nodes {
+            let Polled::Deliver(why) = task.record.poll(region.key, Some(limit.key), &region.waker)
+            else {
+                panic!("it was told");
+            };
+            task.record.resume(&task.owner, Some(limit.key), &why);
+        }
+        assert!(task.record.is_spent(limit.key, Waker::noop()));
+        task.record.leave(limit.key);
+        task.record.looks()
+    };
+    let (few, many) = (looks(1_000), looks(10_000));
+    assert!(few > 0 && many <= 11 * few, "{few} looks, then {many}");
+}
+
+/// A limit that is polled by another task takes along what it has asked, whether it was delivered or not;
+/// what it has left behind is asked where it is, and comes told.
+#[test]
+fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
+    for delivered in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let limit = one.limit(None);
+        let (first, second) = (one.enter(Some(limit.key)), one.enter(Some(limit.key)));
+        assert!(one.expire(&limit));
+        let at = Some(limit.key);
+        let why = delivered.then(|| match one.record.poll(first.key, at, &first.waker) {
+            Polled::Deliver(why) => why,
+            Polled::Poll => panic!("it was told"),
+        });
+        let carried = one.record.carry(limit.key).expect("it is a limit");
+        one.record.give_up(limit.key);
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        assert_eq!(moved, limit.key);
+        assert_eq!(two.record.is_spent(moved, Waker::noop()), !delivered);
+        assert_eq!(
+            one.record.is_waiting(limit.key, &limit.waker),
+            !delivered,
+            "for the regions that have not come yet"
+        );
+        // The second comes after.
+        let told = one.record.told_by_limit(second.key);
+        one.record.leave(second.key);
+        assert_eq!(one.record.has_inside(limit.key), !delivered);
+        let (waker, parent) = (second.waker.clone(), Some(moved));
+        let second = Node {
+            key: two
+                .record
+                .enter(&two.owner, parent, waker, told, here())
+                .expect("the task is not doomed"),
+            ..second
+        };
+        assert_eq!(two.poll(&second, parent).as_deref(), Some("time"));
+        assert!(!two.record.is_spent(moved, Waker::noop()));
+        // What was caught in the one task is let go on in the other.
+        if let Some(why) = why {
+            two.record.resume(&two.owner, parent, &why);
+            assert!(two.record.is_spent(moved, Waker::noop()));
+            assert!(!two.is_cancelled());
+        }
+        one.record.leave(first.key);
+        one.record.leave(limit.key);
+        two.record.leave(moved);
+    }
+}
+
+/// A limit gives up in the task that it leaves: what that was asked, and a delivery to the limit has
+/// satisfied, is asked again.
+#[test]
+fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    assert!(one.expire(&limit));
+    one.request("from outside");
+    assert_eq!(one.poll(&region, Some(limit.key)).as_deref(), Some("time"));
+    let carried = one.record.carry(limit.key).expect("it is a limit");
+    one.record.give_up(limit.key);
+    one.record.leave(limit.key);
+    assert!(one.is_cancelled());
+    let moved = two.record.bring_limit(&two.owner, None, carried);
+    two.record.give_up(moved);
+    two.record.leave(moved);
+    assert!(!two.is_cancelled());
+}
+
+/// A limit that comes back finds the node that it has left, with the region that stayed inside.
+#[test]
+fn r7_a_limit_comes_back() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    let carried = one.record.carry(limit.key).expect("it is a limit");
+    one.record.give_up(limit.key);
+    let mut carried = {
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        let carried = two.record.carry(moved).expect("it is a limit");
+        two.record.leave(moved);
+        carried
+    };
+    // The deadline comes while no task polls it.
+    carried.expire(None, here());
+    assert!(carried.is_requested());
+    assert_eq!(region.wakes(), 0);
+    let back = one.record.bring_limit(&one.owner, None, carried);
+    assert_eq!((back, region.wakes()), (limit.key, 1));
+    assert_eq!(one.poll(&region, Some(back)).as_deref(), Some("time"));
+    one.record.leave(back);
 }
