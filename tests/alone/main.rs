@@ -13,6 +13,7 @@ mod idle;
 mod lifetime;
 mod threads;
 mod timers;
+mod torture;
 
 use heist_tests::support::ALL_IS_WELL;
 
@@ -43,6 +44,7 @@ fn main() {
         idle::costs_nothing,
         deadlock::found,
         deadlock::not_found,
+        torture::random_programs,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,

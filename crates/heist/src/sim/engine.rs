@@ -10,8 +10,22 @@ thread_local! {
 }
 
 pub(crate) fn deterministic(builder: Builder, seed: u64) -> Builder {
-    STATE.set(Some(seed));
-    builder.workers(1).spare_workers(0)
+    builder.deterministic(seed)
+}
+
+impl Builder {
+    /// Stand-in.
+    pub fn deterministic(self, seed: u64) -> Builder {
+        STATE.set(Some(seed));
+        self.workers(1).spare_workers(0)
+    }
+}
+
+impl crate::Runtime {
+    /// Stand-in.
+    pub fn trace(&self) -> Option<Trace> {
+        trace(self)
+    }
 }
 
 pub(super) fn random() -> Option<u64> {
@@ -23,6 +37,7 @@ pub(super) fn random() -> Option<u64> {
     Some(z ^ (z >> 31))
 }
 
+/// Stand-in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace;
 
