@@ -11,6 +11,7 @@ mod descriptors;
 mod faults;
 mod idle;
 mod lifetime;
+mod sim;
 mod threads;
 mod timers;
 mod torture;
@@ -44,6 +45,7 @@ fn main() {
         idle::costs_nothing,
         deadlock::found,
         deadlock::not_found,
+        sim::fails_under_a_seed,
         torture::random_programs,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,

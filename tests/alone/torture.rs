@@ -132,7 +132,7 @@ fn look_at(seed: u64, twice: bool, fault: Option<Fault>) -> usize {
 struct Ran {
     wrong: Vec<String>,
     count: Count,
-    trace: Option<heist::sim::Trace>,
+    trace: heist::sim::Trace,
 }
 
 fn run(seed: u64, fault: Option<Fault>) -> Ran {
@@ -223,11 +223,9 @@ fn disagreement(
         }
     };
     for label in &report.finished_cleanup {
-        labels(
-            "finished its cleanup",
-            label,
-            &[End::Completed, End::Panicked],
-        );
+        // The last is for those that let the cancellation go on, or were asked to end once more.
+        let ends = [End::Completed, End::Panicked, End::Cancelled];
+        labels("finished its cleanup", label, &ends);
     }
     for task in &report.dropped_after_grace {
         labels("was dropped in its cleanup", task, &[End::Cancelled]);

@@ -39,8 +39,9 @@ use std::time::{Duration, Instant};
 pub struct ShutdownReport {
     /// Tasks that were still going on and were cancelled: their futures were dropped.
     pub cancelled: usize,
-    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and came to
-    /// their own end within `cancel_grace`.
+    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and ended within
+    /// `cancel_grace`. One that let the cancellation go on, or was asked to end once more, is among the
+    /// `cancelled` as well.
     pub finished_cleanup: Vec<Label>,
     /// Tasks that were still cleaning up when `cancel_grace` was over, and were dropped. They are
     /// among the `cancelled`.

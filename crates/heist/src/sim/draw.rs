@@ -10,7 +10,7 @@ pub(super) struct Draw(Option<u64>);
 
 impl Draw {
     pub(super) fn new() -> Draw {
-        Draw(super::engine::random())
+        Draw(heist_core::sim::random())
     }
 
     /// The next number below `bound`, which is not zero; 0 outside of a simulation.

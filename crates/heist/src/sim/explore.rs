@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::engine::{self, Trace};
+use super::Trace;
 use crate::run::check_nested;
 use crate::{Builder, Handle, RunError, Runtime, ShutdownReport};
 use std::any::Any;
@@ -286,7 +286,7 @@ impl Explore {
         &self,
         seed: u64,
         program: &impl AsyncFn() -> T,
-    ) -> Result<Option<Trace>, (Cause, Option<Trace>)> {
+    ) -> Result<Trace, (Cause, Trace)> {
         let builder = (self.configure)(Runtime::builder().workers(self.workers));
         let mut runtime = simulated(builder, seed);
         let main = async {
@@ -295,7 +295,7 @@ impl Explore {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.try_run(main)));
         let report = runtime.close();
-        let trace = engine::trace(&runtime);
+        let trace = runtime.trace();
         match Cause::of(outcome, report) {
             Some(cause) => Err((cause, trace)),
             None => Ok(trace),
@@ -305,9 +305,7 @@ impl Explore {
 
 /// The runtime of a simulation.
 pub(crate) fn simulated(builder: Builder, seed: u64) -> Runtime {
-    engine::deterministic(builder, seed)
-        .detecting_deadlock()
-        .build()
+    builder.deterministic(seed).build()
         .unwrap_or_else(|error| {
             panic!("heist: the runtime of a simulation cannot be built: {error}")
         })
@@ -350,7 +348,7 @@ pub struct Failure {
     /// How many seeds were fine before.
     nth: u64,
     cause: Cause,
-    trace: Option<Trace>,
+    trace: Trace,
 }
 
 impl Failure {
@@ -368,8 +366,8 @@ impl Failure {
 
     /// What the simulation did, up to its end.
     #[must_use]
-    pub fn trace(&self) -> Option<&Trace> {
-        self.trace.as_ref()
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 }
 

@@ -30,13 +30,12 @@
 
 mod draw;
 mod duplex;
-pub(crate) mod engine;
 mod explore;
 mod pipe;
 
 pub use duplex::{Duplex, DuplexStream, duplex};
-pub use engine::Trace;
 pub use explore::{Cause, Explore, Explored, Failure, Outcome, explore};
+pub use heist_core::sim::{Event, Trace, note};
 pub(crate) use explore::{Replay, seed_of_the_environment, simulated};
 
 use std::hash::{BuildHasher, RandomState};
@@ -57,5 +56,5 @@ use std::hash::{BuildHasher, RandomState};
 #[must_use]
 pub fn random() -> u64 {
     // The keys of the standard library's hasher come from the operating system's randomness.
-    engine::random().unwrap_or_else(|| RandomState::new().hash_one(0))
+    heist_core::sim::random().unwrap_or_else(|| RandomState::new().hash_one(0))
 }
