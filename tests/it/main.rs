@@ -40,6 +40,7 @@ mod panics;
 mod regions;
 mod rows;
 mod several;
+mod sim;
 mod stalls;
 mod threads;
 mod tidy;
