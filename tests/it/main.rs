@@ -40,6 +40,7 @@ mod panics;
 mod regions;
 mod rows;
 mod several;
+mod sim;
 mod sim_duplex;
 mod sim_explore;
 mod sim_torture;

@@ -187,12 +187,15 @@ async fn transfer(duplex: Duplex) -> (usize, Duration, io::Result<Vec<u8>>) {
 #[test]
 fn the_seed_cuts_reads_and_writes() {
     let (fewest, most) = (Cell::new(usize::MAX), Cell::new(0));
-    Explore::new().seeds(100).run_twice_one_in(10).run(async || {
-        let (reads, _, ended) = transfer(Duplex::new(1000)).await;
-        assert_eq!(ended.unwrap(), (0..BYTES as u8).collect::<Vec<u8>>());
-        fewest.set(fewest.get().min(reads));
-        most.set(most.get().max(reads));
-    });
+    Explore::new()
+        .seeds(100)
+        .run_twice_one_in(10)
+        .run(async || {
+            let (reads, _, ended) = transfer(Duplex::new(1000)).await;
+            assert_eq!(ended.unwrap(), (0..BYTES as u8).collect::<Vec<u8>>());
+            fewest.set(fewest.get().min(reads));
+            most.set(most.get().max(reads));
+        });
     assert_eq!(fewest.get(), 2, "all at once, and the end");
     assert!(most.get() > 4, "{} reads", most.get());
 }
@@ -205,7 +208,10 @@ fn the_seed_delays_operations() {
     Explore::new().seeds(50).run(async || {
         let (reads, took, ended) = transfer(Duplex::new(16).delays_up_to(minute)).await;
         assert!(ended.is_ok());
-        assert!(took < minute * 4 * reads as u32, "{took:?} in {reads} reads");
+        assert!(
+            took < minute * 4 * reads as u32,
+            "{took:?} in {reads} reads"
+        );
         longest.set(longest.get().max(took));
     });
     assert!(longest.get() > minute, "{longest:?}");

@@ -69,8 +69,14 @@ fn a_failing_seed_is_named_and_fails_again() {
     let program = async || assert_eq!(order().await, [1, 2, 3], "they run in order");
     let failure = Explore::new().seeds(1000).try_run(program).unwrap_err();
     let text = failure.to_string();
-    assert!(text.contains(&format!("seed {} fails", failure.seed())), "{text}");
-    assert!(text.contains(&format!("HEIST_SEED={}", failure.seed())), "{text}");
+    assert!(
+        text.contains(&format!("seed {} fails", failure.seed())),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("HEIST_SEED={}", failure.seed())),
+        "{text}"
+    );
     assert!(text.contains("they run in order"), "{text}");
     let Cause::Panicked(cause) = failure.cause() else {
         panic!("{failure:?}")
@@ -94,21 +100,32 @@ fn a_failing_seed_is_replayed_by_the_environment() {
         rest[..digits.unwrap_or(rest.len())].parse().expect(output)
     };
     let line = |output: &str| {
-        let found = output.lines().find(|line| line.contains("the third is last"));
+        let found = output
+            .lines()
+            .find(|line| line.contains("the third is last"));
         found.expect(output).to_owned()
     };
     let first = alone(ALONE, &[], "fails_under_a_seed", &[]);
     assert!(!first.ok, "{}", first.output);
     let seed = seed_of(&first.output);
     assert!(seed > 0, "the scenario makes sure that 0 is fine");
-    let again = alone(ALONE, &[], "fails_under_a_seed", &[("HEIST_SEED", &seed.to_string())]);
+    let again = alone(
+        ALONE,
+        &[],
+        "fails_under_a_seed",
+        &[("HEIST_SEED", &seed.to_string())],
+    );
     assert!(!again.ok, "{}", again.output);
     assert_eq!(seed_of(&again.output), seed);
     assert_eq!(line(&again.output), line(&first.output));
     let fine = alone(ALONE, &[], "fails_under_a_seed", &[("HEIST_SEED", "0")]);
     assert!(fine.ok, "{}", fine.output);
     let none = alone(ALONE, &[], "fails_under_a_seed", &[("HEIST_SEED", "seven")]);
-    assert!(none.output.contains("HEIST_SEED is no whole number"), "{}", none.output);
+    assert!(
+        none.output.contains("HEIST_SEED is no whole number"),
+        "{}",
+        none.output
+    );
 }
 
 /// A program that can never go on, that answers an error, or that leaves tasks behind fails.
@@ -124,8 +141,13 @@ fn each_kind_of_failure_is_told() {
         "{failure}"
     );
 
-    let error = Explore::new().try_run(async || Err::<(), _>("no luck")).unwrap_err();
-    assert!(matches!(error.cause(), Cause::Failed(text) if text == "\"no luck\""), "{error}");
+    let error = Explore::new()
+        .try_run(async || Err::<(), _>("no luck"))
+        .unwrap_err();
+    assert!(
+        matches!(error.cause(), Cause::Failed(text) if text == "\"no luck\""),
+        "{error}"
+    );
 
     let left = Explore::new().try_run(async || drop(heist::spawn(pending::<()>())));
     let left = left.unwrap_err();
@@ -195,7 +217,9 @@ fn the_runtime_has_the_options_it_is_given() {
 fn random_is_of_the_seed_or_of_the_system() {
     let draws = |seed| {
         let runtime = Runtime::builder().deterministic(seed).build();
-        runtime.unwrap().run(async { [sim::random(), sim::random()] })
+        runtime
+            .unwrap()
+            .run(async { [sim::random(), sim::random()] })
     };
     assert_eq!(draws(7), draws(7));
     assert_ne!(draws(7), draws(8));

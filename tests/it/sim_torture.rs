@@ -15,7 +15,12 @@ fn random_programs_end_with_their_books_in_order() {
 /// A fault that is planted in each of the programs is found in one of them, with this complaint and the seed.
 #[track_caller]
 fn is_found(fault: &str, complaint: &str) {
-    let ended = alone(ALONE, &[], "random_programs", &[("HEIST_TORTURE_FAULT", fault)]);
+    let ended = alone(
+        ALONE,
+        &[],
+        "random_programs",
+        &[("HEIST_TORTURE_FAULT", fault)],
+    );
     assert!(!ended.ok, "{fault} was not found");
     let named = ended.output.contains("again with HEIST_SEED=");
     let found = ended.output.contains(complaint);

@@ -18,6 +18,7 @@
 
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
+use crate::sim::Part;
 use crate::task::{
     Birth, JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
 };
@@ -138,6 +139,10 @@ impl Pool {
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
+        if let Some(sim) = &shared.sim {
+            sim.activate(Part::closures());
+            return Ok(());
+        }
         let me = shared
             .me
             .upgrade()
@@ -188,6 +193,15 @@ impl Pool {
             end_unrun(shared, task, |label| JoinError::cancelled(label, None));
         }
         ended
+    }
+
+    /// The next closure for a part of a simulation that stands for a thread, or `None`: it ends, since
+    /// to keep it alive would spare nothing.
+    pub(crate) fn next_simulated(&self) -> Option<Runnable> {
+        let mut state = self.lock();
+        let next = state.queue.pop_front();
+        state.threads -= usize::from(next.is_none());
+        next
     }
 
     /// The next closure for a thread of the pool, or `None`: the thread ends.

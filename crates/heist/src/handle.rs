@@ -4,7 +4,7 @@
 
 use crate::inspect::{Dump, RuntimeMetrics, TaskInfo};
 use crate::run::{Entering, check_nested};
-use crate::{JoinError, JoinHandle, RunError};
+use crate::{Deadlock, JoinError, JoinHandle, RunError};
 use heist_core::{Label, NotEntered, NotLocal, Spawn, Unseen};
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -262,6 +262,7 @@ impl Handle {
             .map_err(|error| match error {
                 NotEntered::NoThread(error) => RunError::Start(error),
                 NotEntered::Forked => RunError::Forked,
+                NotEntered::Deadlock(core) => RunError::Deadlock(Deadlock::from_core(core)),
             })
     }
 

@@ -305,10 +305,9 @@ impl Explore {
 
 /// The runtime of a simulation.
 pub(crate) fn simulated(builder: Builder, seed: u64) -> Runtime {
-    builder.deterministic(seed).build()
-        .unwrap_or_else(|error| {
-            panic!("heist: the runtime of a simulation cannot be built: {error}")
-        })
+    builder.deterministic(seed).build().unwrap_or_else(|error| {
+        panic!("heist: the runtime of a simulation cannot be built: {error}")
+    })
 }
 
 /// What `HEIST_SEED` says.

@@ -11,7 +11,8 @@
 //! * [`explore`], [`Explore`]: one program under many seeds; a [`Failure`] says which, and how to replay it.
 //! * [`duplex`], [`Duplex`]: in-memory streams whose partial reads and writes, delays and resets the seed
 //!   decides.
-//! * [`random`]: what the program itself wants to leave to the seed.
+//! * [`random`]: what the program itself wants to leave to the seed. [`seed`] is which one it is.
+//! * [`Trace`]: what happened, to compare and to read; [`note`] adds a line to it.
 //!
 //! ```
 //! use heist::time::{sleep, Duration, Instant};
@@ -35,10 +36,23 @@ mod pipe;
 
 pub use duplex::{Duplex, DuplexStream, duplex};
 pub use explore::{Cause, Explore, Explored, Failure, Outcome, explore};
-pub use heist_core::sim::{Event, Trace, note};
 pub(crate) use explore::{Replay, seed_of_the_environment, simulated};
+pub use heist_core::sim::{Event, Trace, note};
 
 use std::hash::{BuildHasher, RandomState};
+
+/// The seed of the simulation that the caller is inside of; `None` outside of one.
+///
+/// ```
+/// let mut runtime = heist::Runtime::builder().deterministic(7).build()?;
+/// assert_eq!(runtime.run(async { heist::sim::seed() }), Some(7));
+/// assert_eq!(heist::run(async { heist::sim::seed() }), None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn seed() -> Option<u64> {
+    heist_core::sim::seed()
+}
 
 /// A random number: of the seed in a simulation, of the system elsewhere.
 ///
