@@ -29,9 +29,12 @@ const TWICE_ONE_IN: u64 = 50;
 /// The most tasks of one program.
 const ROOM: usize = 80;
 
-/// Whoever goes on later than this after it could was woken late. Time stands still while anything can run,
-/// so it could be zero; a millisecond is what timers may be late.
+/// Whoever goes on later than this after it could was woken late, if no worker stalls: a turn takes a few
+/// microseconds, so this is some hundred turns.
 const LATE: Duration = Duration::from_millis(1);
+
+/// The same where workers stall, for some milliseconds each. Several may, and one after the other.
+const LATE_IN_STALLS: Duration = Duration::from_millis(50);
 
 /// What can be planted, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -451,6 +451,12 @@ pub fn seed() -> Option<u64> {
     with(|sim| sim.simulated().origin())
 }
 
+/// Whether workers stall now and then in the simulation that this thread is inside of: under one of two
+/// seeds. Without stalls, whoever can go on does so within the turns of those before it.
+pub fn has_stalls() -> bool {
+    with(|sim| sim.stalls.is_some()).unwrap_or(false)
+}
+
 /// The time of the simulation that this thread is inside of, by the clock of its seam; `None` outside
 /// of one.
 #[inline]
