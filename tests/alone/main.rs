@@ -11,6 +11,7 @@ mod descriptors;
 mod faults;
 mod idle;
 mod lifetime;
+mod sim;
 mod threads;
 mod timers;
 
@@ -43,6 +44,7 @@ fn main() {
         idle::costs_nothing,
         deadlock::found,
         deadlock::not_found,
+        sim::traces,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,
