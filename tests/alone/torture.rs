@@ -15,10 +15,10 @@ use ledger::{Count, End, Ledger, OnPurpose};
 use program::World;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Seeds, unless the environment says otherwise.
 const SEEDS: u64 = 200;
@@ -35,6 +35,9 @@ const LATE: Duration = Duration::from_millis(1);
 
 /// The same where workers stall, for some milliseconds each. Several may, and one after the other.
 const LATE_IN_STALLS: Duration = Duration::from_millis(50);
+
+/// A seed takes some milliseconds of real time. One that takes this long hangs.
+const HANGS: Duration = Duration::from_secs(20);
 
 /// What can be planted, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,24 +94,42 @@ pub(crate) fn random_programs() {
     let next = AtomicU64::new(0);
     let tasks = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);
+    let begun: Vec<_> = (0..threads).map(|_| Mutex::new(None)).collect();
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        break;
-                    }
-                    let spawned = look_at(seed, seed % TWICE_ONE_IN == 0, fault);
-                    tasks.fetch_add(spawned, Ordering::Relaxed);
+        let work = |begun: &Mutex<Option<(u64, Instant)>>| {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds {
+                    break;
                 }
-            });
+                *begun.lock().unwrap() = Some((seed, Instant::now()));
+                let spawned = look_at(seed, seed % TWICE_ONE_IN == 0, fault);
+                tasks.fetch_add(spawned, Ordering::Relaxed);
+            }
+        };
+        let workers: Vec<_> = begun
+            .iter()
+            .map(|begun| scope.spawn(|| work(begun)))
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            thread::sleep(Duration::from_millis(10));
+            begun.iter().for_each(give_up_what_hangs);
         }
     });
     let tasks = tasks.into_inner();
     println!("{seeds} seeds, {tasks} tasks");
     // A torture that spawns next to nothing tests next to nothing.
     assert!(tasks as u64 > 10 * seeds, "{tasks} tasks in {seeds} seeds");
+}
+
+/// A run that has no end cannot be ended, so the process is.
+fn give_up_what_hangs(begun: &Mutex<Option<(u64, Instant)>>) {
+    if let Some((seed, at)) = *begun.lock().unwrap() {
+        if at.elapsed() > HANGS {
+            eprintln!("seed {seed} hangs, again with HEIST_SEED={seed}");
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Runs one seed, or that seed twice; panics if anything is wrong.

@@ -48,7 +48,7 @@
 //!    steps those that are left. The host is none of them.
 //! 3. *No turn is lost.* An actor is asleep after `Worker::lie_down` has announced it, or has nothing to
 //!    do; all that others do for it is what they do for a thread.
-//! 4. If nobody can go on and no deadline is left, nobody ever will: only this thread wakes, unless a
+//! 4. If nobody can go on and no deadline is left, or nobody does anything but look, nobody ever will: only this thread wakes, unless a
 //!    foreign thread holds a waker. `main` ends with a deadlock then.
 //!
 //! # What it does not show
@@ -89,6 +89,9 @@ const TURN: u64 = 8_000;
 const STALL: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(8));
 /// One of so many turns is followed by a stall, under one of two seeds.
 const STALLS: u64 = 128;
+/// After so many turns in a row in which nobody did anything, and with no timer armed, nothing will be
+/// done: the monitor may look for ever, while a worker is inside a turn that waits for this very one.
+const IDLE: u32 = 10_000;
 /// How many turns may be inside one another. Each is a few frames of the stack.
 const DEPTH: usize = 16;
 
@@ -240,27 +243,39 @@ impl Simulation {
     ) {
         // Ordering: Relaxed, one thread at a time is inside.
         self.is_stuck.store(false, Ordering::Relaxed);
+        let mut idle = 0;
         while !shared.is_forked() {
             let until = until();
             let goes_on = until <= self.seam.now() || is_woken();
+            // A timer that is armed may wake anybody; nothing else that is due later does.
+            let deadline = self.next_deadline(shared).min(until);
+            if idle > IDLE && deadline == NEVER && !goes_on {
+                return self.give_up();
+            }
             match self.pick(goes_on) {
                 Pick::Host => return,
-                Pick::Actor(actor) => self.step(shared, actor),
-                Pick::Nobody(_) if self.poll_all(shared) => {}
-                Pick::Nobody(next) => {
-                    let deadlines =
-                        (0..shared.slots.len()).map(|s| self.simulated().next_deadline(s));
-                    let to = deadlines.fold(next.min(until), u64::min);
-                    if to == NEVER {
-                        self.is_stuck.store(true, Ordering::Relaxed);
-                        // For whoever asks again because a foreign thread is about to do something.
-                        std::thread::yield_now();
-                        return;
-                    }
-                    self.jump(to);
+                Pick::Actor(actor) => {
+                    let was_idle = !self.step(shared, actor);
+                    idle = if was_idle { idle + 1 } else { 0 };
                 }
+                Pick::Nobody(_) if self.poll_all(shared) => idle = 0,
+                Pick::Nobody(next) if next.min(deadline) == NEVER => return self.give_up(),
+                Pick::Nobody(next) => self.jump(next.min(deadline)),
             }
         }
+    }
+
+    fn give_up(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
+        // For whoever asks again because a foreign thread is about to do something.
+        std::thread::yield_now();
+    }
+
+    /// The earliest deadline of all timers.
+    fn next_deadline(&self, shared: &Shared) -> u64 {
+        let slots = 0..shared.slots.len();
+        let deadlines = slots.map(|slot| self.simulated().next_deadline(slot));
+        deadlines.min().unwrap_or(NEVER)
     }
 
     /// Looks after slots whose owners cannot go on because what waits here is inside their turns. Whether
@@ -280,7 +295,7 @@ impl Simulation {
     pub(crate) fn nap(&self, shared: &Shared, until: u64) {
         match self.pick(false) {
             Pick::Host => {}
-            Pick::Actor(actor) => self.step(shared, actor),
+            Pick::Actor(actor) => _ = self.step(shared, actor),
             Pick::Nobody(next) => self.jump(next.min(until)),
         }
     }
@@ -337,19 +352,23 @@ impl Simulation {
         }
     }
 
-    fn step(&self, shared: &Shared, mut actor: Actor) {
-        if let Some(shared) = shared.me.upgrade() {
-            self.pass_turn();
-            match actor.turn(self, &shared) {
-                Next::Again => self.put_back(actor),
-                Next::Over => {
-                    self.record(actor.who(), What::Ended);
-                    self.cast.lock().depth -= 1;
-                }
-                // The child of a fork: what it consists of is the parent's.
-                Next::Forked => std::mem::forget(actor),
+    /// Whether the actor did more than to look.
+    fn step(&self, shared: &Shared, mut actor: Actor) -> bool {
+        let Some(shared) = shared.me.upgrade() else {
+            return false;
+        };
+        self.pass_turn();
+        let before = self.recorder.lock().progress();
+        match actor.turn(self, &shared) {
+            Next::Again => self.put_back(actor),
+            Next::Over => {
+                self.record(actor.who(), What::Ended);
+                self.cast.lock().depth -= 1;
             }
+            // The child of a fork: what it consists of is the parent's.
+            Next::Forked => std::mem::forget(actor),
         }
+        self.recorder.lock().progress() != before
     }
 
     /// The order of the list is that of activation, whoever has had a turn.

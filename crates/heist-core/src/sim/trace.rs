@@ -196,6 +196,8 @@ pub(super) struct Recorder {
     numbered: u64,
     /// Tasks that were alive at the last look, or spawned since.
     alive: usize,
+    /// How often somebody has done more than to look.
+    progress: u64,
     /// What was seen of each slot.
     seen: Vec<Seen>,
 }
@@ -217,6 +219,7 @@ impl Recorder {
             numbers: HashMap::new(),
             numbered: 0,
             alive: 0,
+            progress: 0,
             seen: Vec::new(),
         }
     }
@@ -233,12 +236,17 @@ impl Recorder {
         self.now = now;
     }
 
+    pub(super) fn progress(&self) -> u64 {
+        self.progress
+    }
+
     pub(super) fn record(&mut self, who: Who, mut what: What) {
         if let What::Stalled { until } = &mut what {
             *until -= self.began;
         }
         let at = self.now - self.began;
         self.count += 1;
+        self.progress += u64::from(what.is_progress());
         self.mix(at);
         self.mix(who.code());
         for word in what.words() {
@@ -338,6 +346,13 @@ impl Who {
 }
 
 impl What {
+    fn is_progress(self) -> bool {
+        matches!(
+            self,
+            What::Spawned { .. } | What::Ran { .. } | What::Stole { .. } | What::Called { .. }
+        )
+    }
+
     /// What it is, and what is said of it.
     fn words(self) -> [u64; 4] {
         match self {
