@@ -15,8 +15,8 @@ use ledger::{Count, End, Ledger, OnPurpose};
 use program::World;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,18 +95,18 @@ pub(crate) fn random_programs() {
     let tasks = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let begun: Vec<_> = (0..threads).map(|_| Mutex::new(None)).collect();
-    thread::scope(|scope| {
-        let work = |begun: &Mutex<Option<(u64, Instant)>>| {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
-                    break;
-                }
-                *begun.lock().unwrap() = Some((seed, Instant::now()));
-                let spawned = look_at(seed, seed % TWICE_ONE_IN == 0, fault);
-                tasks.fetch_add(spawned, Ordering::Relaxed);
+    let work = |begun: &Mutex<Option<(u64, Instant)>>| {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                break;
             }
-        };
+            *begun.lock().unwrap() = Some((seed, Instant::now()));
+            let spawned = look_at(seed, seed % TWICE_ONE_IN == 0, fault);
+            tasks.fetch_add(spawned, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
         let workers: Vec<_> = begun
             .iter()
             .map(|begun| scope.spawn(|| work(begun)))
