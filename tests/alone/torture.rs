@@ -14,7 +14,7 @@ use heist::{RunError, Runtime, ShutdownReport};
 use ledger::{Count, End, Ledger, OnPurpose};
 use program::World;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -102,7 +102,14 @@ pub(crate) fn random_programs() {
                 break;
             }
             *begun.lock().unwrap() = Some((seed, Instant::now()));
-            let spawned = look_at(seed, seed % TWICE_ONE_IN == 0, fault);
+            let twice = seed % TWICE_ONE_IN == 0;
+            let looked = catch_unwind(AssertUnwindSafe(|| look_at(seed, twice, fault)));
+            *begun.lock().unwrap() = None;
+            let spawned = looked.unwrap_or_else(|payload| {
+                // The others need not go on.
+                next.store(seeds, Ordering::Relaxed);
+                resume_unwind(payload)
+            });
             tasks.fetch_add(spawned, Ordering::Relaxed);
         }
     };
@@ -136,17 +143,18 @@ fn give_up_what_hangs(begun: &Mutex<Option<(u64, Instant)>>) {
 #[track_caller]
 fn look_at(seed: u64, twice: bool, fault: Option<Fault>) -> usize {
     let first = run(seed, fault);
-    let mut wrong = first.wrong;
+    let (mut wrong, mut trace) = (first.wrong, first.trace);
     if twice && wrong.is_empty() {
         let again = run(seed, fault);
         wrong = again.wrong;
-        if again.trace != first.trace {
+        if again.trace != trace {
             wrong.push("a second run went another way".to_owned());
+            trace = again.trace;
         }
     }
     assert!(
         wrong.is_empty(),
-        "seed {seed}, again with HEIST_SEED={seed}:\n{}",
+        "seed {seed}, again with HEIST_SEED={seed}:\n{}\n{trace}",
         wrong.join("\n")
     );
     first.count.spawned
