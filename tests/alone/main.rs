@@ -11,8 +11,11 @@ mod descriptors;
 mod faults;
 mod idle;
 mod lifetime;
+mod seeds;
+mod sim;
 mod threads;
 mod timers;
+mod torture;
 
 use heist_tests::support::ALL_IS_WELL;
 
@@ -43,6 +46,9 @@ fn main() {
         idle::costs_nothing,
         deadlock::found,
         deadlock::not_found,
+        seeds::fails_under_a_seed,
+        torture::random_programs,
+        sim::traces,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,

@@ -28,6 +28,7 @@
 
 use crate::context::{self, Context, Role};
 use crate::shared::{Shared, Spawn};
+use crate::sim::Part;
 use crate::sync::own::{Condvar, Mutex, MutexGuard};
 use crate::task::{
     JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
@@ -132,7 +133,7 @@ impl Pool {
             // The list was open a moment ago: the end of the loop has just come by here, and
             // waits for this task.
             drop(state);
-            return end_unrun(shared, task, |label| JoinError::cancelled(label, None));
+            return cancel_unrun(shared, task);
         }
         state.queue.push_back(task);
         self.call(shared, state);
@@ -162,6 +163,10 @@ impl Pool {
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
+        if let Some(sim) = &shared.sim {
+            sim.activate(Part::closures());
+            return Ok(());
+        }
         let me = shared
             .me
             .upgrade()
@@ -199,19 +204,26 @@ impl Pool {
     }
 
     /// The end of the loop: refuses closures, ends those that have not begun, and lets idle
-    /// threads go. Returns how many had not begun. The list of tasks must be closed.
-    pub(crate) fn close(&self, shared: &Shared) -> usize {
+    /// threads go. The list of tasks must be closed.
+    pub(crate) fn close(&self, shared: &Shared) {
         let queue = {
             let mut state = self.lock();
             state.closed = true;
             self.work.notify_all();
             std::mem::take(&mut state.queue)
         };
-        let ended = queue.len();
         for task in queue {
-            end_unrun(shared, task, |label| JoinError::cancelled(label, None));
+            cancel_unrun(shared, task);
         }
-        ended
+    }
+
+    /// The next closure for a part of a simulation that stands for a thread, or `None`: it ends, since
+    /// to keep it alive would spare nothing.
+    pub(crate) fn next_simulated(&self) -> Option<Runnable> {
+        let mut state = self.lock();
+        let next = state.queue.pop_front();
+        state.threads -= usize::from(next.is_none());
+        next
     }
 
     /// The next closure for a thread of the pool, or `None`: the thread ends.
@@ -276,6 +288,13 @@ fn thread(shared: &Arc<Shared>) {
         return;
     }
     shared.config.hooks.thread_stop();
+}
+
+/// The end of the loop ends a closure before it has begun.
+fn cancel_unrun(shared: &Shared, task: Runnable) {
+    // Counted before its list is empty, which the end of the loop waits for.
+    shared.closing.count_cancelled(Kind::Blocking);
+    end_unrun(shared, task, |label| JoinError::cancelled(label, None));
 }
 
 /// Ends a closure that will not run.

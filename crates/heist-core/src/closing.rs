@@ -18,15 +18,17 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::{Config, JOIN_GRACE, REMINDER, SETTLE, STEPS_PER_LOOK};
+use crate::config::{JOIN_GRACE, REMINDER, STEPS_PER_LOOK};
 use crate::context::{self, Context, Role};
+use crate::graces::{Graces, Stopwatch};
 use crate::hooks::Report;
 use crate::pinned::Pinned;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
+use crate::sim::Simulation;
 use crate::sync::thread::{self, JoinHandle, Thread};
-use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
-use crate::task::{JoinError, Label, TaskList};
+use crate::sync::{AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::task::{JoinError, Kind, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
@@ -38,8 +40,9 @@ use std::time::{Duration, Instant};
 pub struct ShutdownReport {
     /// Tasks that were still going on and were cancelled: their futures were dropped.
     pub cancelled: usize,
-    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and came to
-    /// their own end within `cancel_grace`.
+    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and ended within
+    /// `cancel_grace`. One that let the cancellation go on, or was asked to end once more, is among the
+    /// `cancelled` as well.
     pub finished_cleanup: Vec<Label>,
     /// Tasks that were still cleaning up when `cancel_grace` was over, and were dropped. They are
     /// among the `cancelled`.
@@ -137,68 +140,6 @@ impl std::fmt::Display for ShutdownReport {
     }
 }
 
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Graces {
-    began: Instant,
-    /// For tasks in cleanup.
-    cancel: Duration,
-    /// For polls, from when no task is in cleanup; `None` is for ever.
-    poll: Option<Duration>,
-    /// For closures that run, from when all tasks have ended.
-    blocking: Duration,
-    /// For all of it together.
-    whole: Option<Duration>,
-}
-
-impl Graces {
-    /// Those of the configuration, from now on; none longer than what is left of `whole`.
-    pub(crate) fn new(config: &Config, whole: Option<Duration>) -> Graces {
-        Graces {
-            began: Instant::now(),
-            cancel: config.cancel_grace,
-            poll: config.poll_grace,
-            blocking: config.blocking_grace,
-            whole,
-        }
-    }
-
-    /// What is left for tasks in cleanup.
-    pub(crate) fn cleanup_left(&self) -> Duration {
-        let grace = self
-            .whole
-            .map_or(self.cancel, |whole| whole.min(self.cancel));
-        grace.saturating_sub(self.began.elapsed())
-    }
-
-    /// What is left for polls, if no task was in cleanup since `calm`.
-    fn poll_left(&self, calm: Instant) -> Option<Duration> {
-        let left = |grace: Duration| grace.saturating_sub(calm.elapsed());
-        match self.whole {
-            None => self.poll.map(left),
-            // Time is left to drop what was in cleanup until the last moment.
-            Some(_) => {
-                let whole = self.whole_left().max(left(SETTLE));
-                Some(self.poll.map_or(whole, |grace| left(grace).min(whole)))
-            }
-        }
-    }
-
-    /// How long running closures may take.
-    fn blocking(&self) -> Duration {
-        match self.whole {
-            None => self.blocking,
-            Some(_) => self.blocking.min(self.whole_left()),
-        }
-    }
-
-    fn whole_left(&self) -> Duration {
-        self.whole.map_or(Duration::MAX, |whole| {
-            whole.saturating_sub(self.began.elapsed())
-        })
-    }
-}
-
 /// The tasks that got time to clean up at the end of a loop.
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
@@ -229,6 +170,11 @@ impl Cleanup {
     }
 }
 
+/// Somebody who must not block has asked for the end.
+const ASKED: u8 = 1;
+/// One thread steps all workers, and has others to step as well.
+const SIMULATED: u8 = 2;
+
 const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const OVER: u8 = 2;
@@ -237,11 +183,13 @@ const OVER: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Closing {
     phase: AtomicU8,
-    /// Somebody who must not block has asked for the end.
-    requested: AtomicBool,
+    /// Why the loops of threads are to look up between two steps: `ASKED`, `SIMULATED`.
+    requested: AtomicU8,
     inner: Mutex<Inner>,
     over: Condvar,
     cancelled: AtomicUsize,
+    /// Closures of the blocking pool among them are counted apart.
+    closures_cancelled: AtomicUsize,
     /// Who ends the loop: where that was asked for.
     site: OnceLock<&'static Location<'static>>,
 }
@@ -271,13 +219,14 @@ struct Waiter {
 }
 
 impl Closing {
-    pub(crate) fn new() -> Closing {
+    pub(crate) fn new(simulated: bool) -> Closing {
         Closing {
             phase: AtomicU8::new(OPEN),
-            requested: AtomicBool::new(false),
+            requested: AtomicU8::new(if simulated { SIMULATED } else { 0 }),
             inner: Mutex::default(),
             over: Condvar::new(),
             cancelled: AtomicUsize::new(0),
+            closures_cancelled: AtomicUsize::new(0),
             site: OnceLock::new(),
         }
     }
@@ -302,17 +251,25 @@ impl Closing {
     /// Makes this thread's loop look why; in a signal handler too. For the child of a fork.
     pub(crate) fn ask_for_a_look(&self) {
         // Ordering: Relaxed, this thread alone is there.
-        self.requested.store(true, Ordering::Relaxed);
+        self.requested.fetch_or(ASKED, Ordering::Relaxed);
     }
 
+    /// Whether the loop of a thread is to look up: see `close_as_asked`.
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {
         // Ordering: Relaxed, a hint; `close` decides.
-        self.requested.load(Ordering::Relaxed)
+        self.requested.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn count_cancelled(&self) {
-        self.cancelled.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_cancelled(&self, kind: Kind) {
+        self.cancelled_of(kind).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn cancelled_of(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Blocking => &self.closures_cancelled,
+            _ => &self.cancelled,
+        }
     }
 
     pub(crate) fn count_unseen(&self, error: &JoinError) {
@@ -403,6 +360,7 @@ pub(crate) fn close(
     if shared.closing.has_begun() {
         return shared.closing.wait_finished(None).unwrap_or_default();
     }
+    let _inside = shared.sim.as_ref().map(Simulation::enter);
     let worker = (0..shared.slots.len()).find_map(|index| Worker::occupy(shared, index));
     if let Some(worker) = &worker {
         worker.arrive();
@@ -410,7 +368,7 @@ pub(crate) fn close(
     }
     let mut cx = Context::new(shared, Role::Worker, site);
     cx.worker = worker.as_ref();
-    let graces = Graces::new(&shared.config, whole);
+    let graces = Graces::new(shared, whole);
     let report = context::enter(&cx, || close_here(&cx, &graces, Cleanup::default()));
     if let Some(worker) = worker {
         worker.leave_loop();
@@ -433,7 +391,9 @@ pub(crate) fn close_later(
     if shared.closing.has_begun() {
         return;
     }
-    if shared.threads.is_empty() {
+    // In a simulation this thread ends it, unless it is inside of it.
+    let is_inside = shared.sim.is_some() && Arc::ptr_eq(cx.shared, shared);
+    if shared.threads.is_empty() && !is_inside {
         close(shared, site, whole);
         return;
     }
@@ -447,7 +407,9 @@ pub(crate) fn close_later(
         cx.shared.closing.adopt(shared.clone());
     }
     shared.closing.inner.lock().whole = whole;
-    shared.closing.requested.store(true, Ordering::Release);
+    // Ordering: Release pairs with the Acquire in `close_as_asked`: `whole`.
+    let requested = &shared.closing.requested;
+    requested.fetch_or(ASKED, Ordering::Release);
     shared.monitor.unpark();
     for slot in 0..shared.slots.len() {
         shared.seam.unpark(slot);
@@ -461,9 +423,11 @@ pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
     if cx.shared.is_forked() {
         return false;
     }
-    if cx.shared.closing.requested.swap(false, Ordering::Acquire) {
+    // Ordering: Acquire, see `close_later`.
+    let requested = &cx.shared.closing.requested;
+    if requested.fetch_and(!ASKED, Ordering::Acquire) & ASKED != 0 {
         let whole = cx.shared.closing.inner.lock().whole;
-        let graces = Graces::new(&cx.shared.config, whole);
+        let graces = Graces::new(cx.shared, whole);
         // `None` if the dropper's own thread has begun meanwhile.
         let _ = close_here(cx, &graces, Cleanup::default());
     }
@@ -474,12 +438,12 @@ pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
 /// of a destructor that has forked. `cleanup` tells of local tasks, which have ended before.
 pub(crate) fn close_here(
     cx: &Context<'_>,
-    graces: &Graces,
+    graces: &Graces<'_>,
     mut cleanup: Cleanup,
 ) -> Option<ShutdownReport> {
     let shared = cx.shared;
     let closing = &shared.closing;
-    let began = Instant::now();
+    let began = Stopwatch::start(shared);
     // Ordering: AcqRel; the winner of this exchange is the only one who goes on.
     if closing
         .phase
@@ -490,7 +454,8 @@ pub(crate) fn close_here(
     }
     // Set before any task is asked: regions say who has.
     let site = *closing.site.get_or_init(|| cx.site);
-    let already = closing.cancelled.load(Ordering::Relaxed);
+    let cancelled = |kind| closing.cancelled_of(kind).load(Ordering::Relaxed);
+    let already = [Kind::Send, Kind::Blocking].map(cancelled);
     let mut report = ShutdownReport::default();
 
     closing.inner.lock().waiter = Some(Waiter {
@@ -523,7 +488,7 @@ pub(crate) fn close_here(
         .tasks
         .close(site, |_| unreachable!("a closure is never idle"));
     closed.run();
-    report.blocking_cancelled = shared.blocking.close(shared);
+    shared.blocking.close(shared);
     report.blocking_abandoned = wait_for_closures(cx, graces.blocking());
 
     // The runtimes that were dropped in our tasks.
@@ -548,6 +513,9 @@ pub(crate) fn close_here(
         shared.seam.unpark(slot);
     }
     shared.monitor.unpark();
+    if let Some(sim) = &shared.sim {
+        sim.run_down(shared);
+    }
     let left = !report.abandoned.is_empty() || !report.blocking_abandoned.is_empty();
     let until = left.then(|| Instant::now() + JOIN_GRACE);
     let (threads_left, own) = shared.threads.join_all(until);
@@ -556,7 +524,8 @@ pub(crate) fn close_here(
     // 7.
     shared.seam.release();
 
-    report.cancelled = closing.cancelled.load(Ordering::Relaxed) - already;
+    report.cancelled = cancelled(Kind::Send) - already[0];
+    report.blocking_cancelled = cancelled(Kind::Blocking) - already[1];
     report.took = began.elapsed();
     let mut inner = closing.inner.lock();
     report.panicked = std::mem::take(&mut inner.panicked);
@@ -569,14 +538,17 @@ pub(crate) fn close_here(
 }
 
 /// Step 2: works, or waits, until every task is done. Returns those that were given up.
-fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> Vec<Label> {
+fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) -> Vec<Label> {
     let shared = cx.shared;
-    let mut told = graces.began.elapsed() + REMINDER;
+    let mut told = graces.elapsed() + REMINDER;
     let mut doomed = false;
     // Since when no task is in cleanup.
-    let mut calm = Instant::now();
+    let mut calm = Stopwatch::start(shared);
     let mut steps = 0_u32;
     loop {
+        if let Some(sim) = &shared.sim {
+            sim.interleave(cx);
+        }
         let step = match cx.worker {
             Some(worker) => worker.step(cx),
             None => run_anything(cx),
@@ -592,7 +564,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> V
         let cleanup_left = graces.cleanup_left();
         if !doomed && cleanup_left.is_zero() {
             doomed = true;
-            calm = Instant::now();
+            calm = Stopwatch::start(shared);
             for list in shared.tasks.iter() {
                 cleanup.drop(list.doom(|task| shared.injector.push(task)));
             }
@@ -605,14 +577,14 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces, cleanup: &mut Cleanup) -> V
         if shared.tasks.iter().all(|list| list.len() == 0) {
             return Vec::new();
         }
-        let waited = graces.began.elapsed();
+        let waited = graces.elapsed();
         if waited >= told {
             told = waited + REMINDER;
             tell_who_is_waited_for(shared, waited);
         }
         let mut nap = told.saturating_sub(waited);
         if !doomed && shared.tasks.iter().any(TaskList::is_cleaning) {
-            calm = Instant::now();
+            calm = Stopwatch::start(shared);
             nap = nap.min(cleanup_left);
         } else if let Some(left) = graces.poll_left(calm) {
             if left.is_zero() {
@@ -683,7 +655,7 @@ fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
 fn wait_for_closures(cx: &Context<'_>, grace: Duration) -> Vec<Label> {
     let shared = cx.shared;
     // A grace beyond the clock's range has no end.
-    let began = Instant::now();
+    let began = Stopwatch::start(shared);
     loop {
         if shared.blocking.tasks.len() == 0 {
             return Vec::new();
@@ -705,14 +677,11 @@ fn wait_for_closures(cx: &Context<'_>, grace: Duration) -> Vec<Label> {
 
 /// Sleeps until a list has become empty, or for this long.
 fn park(cx: &Context<'_>, at_most: Duration) {
-    match cx.worker {
-        Some(worker) => {
-            let now = cx.shared.seam.now();
-            worker.park(
-                cx,
-                now.saturating_add(at_most.as_nanos().min(u128::from(u64::MAX)) as u64),
-            );
-        }
-        None => thread::park_timeout(at_most),
+    let now = cx.shared.seam.now();
+    let until = now.saturating_add(at_most.as_nanos().min(u128::from(u64::MAX)) as u64);
+    match (cx.worker, &cx.shared.sim) {
+        (Some(worker), _) => worker.park(cx, until),
+        (None, Some(sim)) => sim.nap(cx.shared, until),
+        (None, None) => thread::park_timeout(at_most),
     }
 }

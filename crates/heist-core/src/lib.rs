@@ -26,11 +26,13 @@
 //! | `blocking`   | the pool for closures that block                               |
 //! | `threads`    | starting and joining                                           |
 //! | `closing`    | the end of a loop, as numbered steps                           |
+//! | `graces`     | how long that may take                                         |
 //! | `inspect`    | what people see of a runtime from outside                      |
 //! | `context`    | what the current thread is doing for which runtime             |
 //! | `values`     | what tasks take over from their spawners                       |
 //! | `fork`       | a runtime in the child of a fork                               |
 //! | `budget`     | a bound on what one poll may do                                |
+//! | `sim`        | one thread steps all workers, in an order that a seed decides  |
 //! | `config`     | every tuning number                                            |
 
 #![cfg_attr(
@@ -58,6 +60,8 @@ mod deadlock;
 mod deque;
 #[cfg(not(heist_loom))]
 mod fork;
+#[cfg(not(heist_loom))]
+mod graces;
 mod guests;
 #[cfg(not(heist_loom))]
 mod hooks;
@@ -79,6 +83,8 @@ mod runtime;
 mod seam;
 #[cfg(not(heist_loom))]
 mod shared;
+#[cfg(not(heist_loom))]
+pub mod sim;
 mod slot;
 #[cfg(not(heist_loom))]
 mod spread;
@@ -127,7 +133,7 @@ mod surface {
         cancel_main, current_slot, entered, source_shard, spawn, spawn_local, task_id, task_name,
         timer_shard, with_seam, yield_now,
     };
-    pub use crate::seam::{NEVER, Seam};
+    pub use crate::seam::{NEVER, Seam, Simulated};
     pub use crate::shared::Spawn;
     pub use crate::task::{
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,

@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
-use crate::closing::{Cleanup, Graces, ShutdownReport, close_here};
+use crate::closing::{Cleanup, ShutdownReport, close_here};
 use crate::config::MainThread;
 use crate::context::{self, Context, Current, NOTED, Role};
 use crate::deadlock::Deadlock;
+use crate::graces::Graces;
 use crate::hooks::{Report, drop_beside_panic, drop_payload};
+use crate::inspect;
 use crate::pinned::Local;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
@@ -174,7 +176,9 @@ impl MainLoop {
             }
             let step = match &self.worker {
                 // As after a poll of `main`.
-                _ if ran && self.shared.closing.is_requested() => Step::Ran,
+                _ if ran && self.shared.closing.is_requested() && self.shared.is_forked() => {
+                    Step::Ran
+                }
                 Some(worker) => worker.step(cx),
                 None => Step::WouldPark(NEVER),
             };
@@ -189,10 +193,20 @@ impl MainLoop {
                     }
                 }
             }
-            if self.shared.closing.is_requested() && !crate::closing::close_as_asked(cx) {
+            if self.shared.closing.is_requested() && !self.look_up(cx) {
                 return Some(Outcome::Forked);
             }
         }
+    }
+
+    /// Somebody else is to have a turn, or the end of the loop was asked for. False in the child of a
+    /// fork.
+    #[cold]
+    fn look_up(&self, cx: &Context<'_>) -> bool {
+        if let Some(sim) = &self.shared.sim {
+            sim.interleave(cx);
+        }
+        crate::closing::close_as_asked(cx)
     }
 
     /// Pinned work is about to run: the thread does not search meanwhile.
@@ -248,12 +262,22 @@ impl MainLoop {
     fn rest(&self, cx: &Context<'_>, deadline: u64) -> Option<Deadlock> {
         if !self.shared.config.detect_deadlock {
             self.park(cx, deadline);
-            return None;
+            return self.stuck();
         }
         let resting = &self.local.pinned.resting;
         resting.begin(&self.local.waits.borrow());
         self.park(cx, deadline);
-        resting.end()
+        resting.end().or_else(|| self.stuck())
+    }
+
+    /// Whether nobody in a simulation can go on: see `sim`.
+    fn stuck(&self) -> Option<Deadlock> {
+        let sim = self.shared.sim.as_ref()?;
+        let is_stuck = sim.is_stuck() && !self.local.has_work();
+        is_stuck.then(|| Deadlock {
+            main: self.local.waits.borrow().clone(),
+            tasks: inspect::tasks(&self.shared),
+        })
     }
 
     fn park(&self, cx: &Context<'_>, deadline: u64) {
@@ -287,7 +311,7 @@ impl MainLoop {
 
     /// Ends the local tasks: their futures are dropped here, at once or when their time to clean up is
     /// over.
-    fn end_local(&self, graces: &Graces) -> Cleanup {
+    fn end_local(&self, graces: &Graces<'_>) -> Cleanup {
         let tasks = &self.local.pinned.tasks;
         let mut cleanup = Cleanup::default();
         self.enter(|main, cx| {
@@ -326,6 +350,9 @@ impl MainLoop {
     /// A local task and a step, or a sleep of at most this long: local tasks that clean up may wait for
     /// anything.
     fn work(&self, cx: &Context<'_>, at_most: Duration) {
+        if let Some(sim) = &self.shared.sim {
+            sim.interleave(cx);
+        }
         // Nobody polls `main` any more.
         self.local.take_main_woken();
         let mut ran = false;
@@ -354,7 +381,8 @@ impl MainLoop {
 
     /// The end of one run of a runtime that goes on.
     pub(crate) fn finish(mut self) {
-        let graces = Graces::new(&self.shared.config, None);
+        let shared = self.shared.clone();
+        let graces = Graces::new(&shared, None);
         let _ = self.end_local(&graces);
         if self.shared.is_forked() {
             // The parent's. Leaked with the local tasks that are left.
@@ -365,7 +393,8 @@ impl MainLoop {
 
     /// The end of one run and of its runtime.
     pub(crate) fn finish_and_close(mut self) -> ShutdownReport {
-        let graces = Graces::new(&self.shared.config, None);
+        let shared = self.shared.clone();
+        let graces = Graces::new(&shared, None);
         let cleanup = self.end_local(&graces);
         let mut report = ShutdownReport::default();
         if !self.shared.is_forked() {

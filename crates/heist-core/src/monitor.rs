@@ -19,6 +19,7 @@ use crate::deadlock::Look;
 use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
+use crate::sim::Part;
 use crate::slot::{DRIVER_DUE, Slot};
 use crate::sync::thread::{Thread, current, park, park_timeout};
 use crate::sync::{AtomicBool, Ordering, fence};
@@ -34,14 +35,22 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Monitor {
     started: AtomicBool,
-    thread: OnceLock<Thread>,
+    sleeper: OnceLock<Sleeper>,
+}
+
+/// How the monitor is woken.
+#[derive(Debug)]
+enum Sleeper {
+    Thread(Thread),
+    /// A part of the simulation, which looks at this.
+    Actor(Arc<AtomicBool>),
 }
 
 impl Monitor {
     pub(crate) fn new() -> Monitor {
         Monitor {
             started: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            sleeper: OnceLock::new(),
         }
     }
 
@@ -68,6 +77,12 @@ impl Monitor {
         if self.started.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        if let Some(sim) = &shared.sim {
+            let unparked = Arc::new(AtomicBool::new(false));
+            let _ = self.sleeper.set(Sleeper::Actor(unparked.clone()));
+            sim.activate(Part::monitor(shared, unparked));
+            return Ok(());
+        }
         shared
             .threads
             .start(shared, Purpose::Monitor, move || thread(&me))
@@ -81,33 +96,50 @@ impl Monitor {
 
     /// Ends the monitor's sleep.
     pub(crate) fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
+        match self.sleeper.get() {
+            Some(Sleeper::Thread(thread)) => thread.unpark(),
+            // Ordering: Relaxed. The thread that simulates sets it, and looks at it.
+            Some(Sleeper::Actor(unparked)) => unparked.store(true, Ordering::Relaxed),
+            None => {}
         }
     }
 }
 
 fn thread(shared: &Arc<Shared>) {
-    let _ = shared.monitor.thread.set(current());
+    let _ = shared.monitor.sleeper.set(Sleeper::Thread(current()));
     let cx = Context::new(shared, Role::Service, shared.site);
     context::enter(&cx, || {
-        let mut watch = Watch::new(shared.slots.len());
-        while !shared.closing.is_over() {
-            if shared.closing.is_requested() {
-                if !closing::close_as_asked(&cx) {
-                    // The child of a fork: the runtime is the parent's, and is leaked.
+        let mut watch = Watch::new(shared);
+        loop {
+            match watch.next(&cx) {
+                Next::Sleep => park(),
+                Next::Nap => {
+                    park_timeout(MONITOR_INTERVAL);
+                    watch.look(shared);
+                }
+                Next::Over => return,
+                Next::Forked => {
+                    // The runtime is the parent's, and is leaked.
                     std::mem::forget(shared.clone());
                     return;
                 }
-            } else if watch.quiet_looks >= MONITOR_LOOKS && shared.idle.monitor_sleeps() {
-                watch.quiet_looks = 0;
-                park();
-            } else {
-                park_timeout(MONITOR_INTERVAL);
-                watch.look(shared);
             }
         }
     });
+}
+
+/// What the monitor is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Next {
+    /// Sleep until it is unparked.
+    Sleep,
+    /// Sleep for [`MONITOR_INTERVAL`] at most, then look.
+    Nap,
+    /// End.
+    Over,
+    /// End without touching anything: this is the child of a fork.
+    Forked,
 }
 
 /// How many tasks in the injector looks at blocked workers bring it to. The owner may be back
@@ -120,7 +152,7 @@ const RESCUED_AT_LEAST: usize = LOCAL_QUEUE;
 
 /// What the monitor remembers from one look to the next.
 #[derive(Debug)]
-struct Watch {
+pub(crate) struct Watch {
     seen: Vec<Seen>,
     quiet_looks: u32,
     /// The first of two looks for a deadlock.
@@ -139,17 +171,33 @@ struct Seen {
 }
 
 impl Watch {
-    fn new(slots: usize) -> Watch {
+    pub(crate) fn new(shared: &Shared) -> Watch {
         Watch {
-            seen: vec![Seen::default(); slots],
+            seen: vec![Seen::default(); shared.slots.len()],
             quiet_looks: 0,
             earlier: None,
             told: HashSet::new(),
         }
     }
 
+    /// Between two looks.
+    pub(crate) fn next(&mut self, cx: &Context<'_>) -> Next {
+        let (closing, idle) = (&cx.shared.closing, &cx.shared.idle);
+        if !closing.is_over() && closing.is_requested() && !closing::close_as_asked(cx) {
+            return Next::Forked;
+        }
+        if closing.is_over() {
+            return Next::Over;
+        }
+        if self.quiet_looks >= MONITOR_LOOKS && idle.monitor_sleeps() {
+            self.quiet_looks = 0;
+            return Next::Sleep;
+        }
+        Next::Nap
+    }
+
     /// One look at everything.
-    fn look(&mut self, shared: &Shared) {
+    pub(crate) fn look(&mut self, shared: &Shared) {
         shared.threads.retry(shared);
         if shared.idle.all_asleep() {
             let retries = shared.threads.retry_at() != NEVER;

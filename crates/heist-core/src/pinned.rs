@@ -329,6 +329,11 @@ impl Pinned {
         // Ordering: Acquire pairs with the Release in `unpark`. The thread's own parking token
         // may have been used up by user code in a task; `token` is the truth.
         while !self.token.swap(false, Ordering::Acquire) {
+            if let Some(sim) = &self.shared.sim {
+                let is_woken = || self.token.load(Ordering::Relaxed);
+                sim.wait(&self.shared, || deadline, is_woken);
+                return;
+            }
             if deadline == NEVER {
                 thread::park();
                 continue;

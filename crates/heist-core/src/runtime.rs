@@ -5,12 +5,14 @@
 use crate::closing::{self, ShutdownReport};
 use crate::config::Config;
 use crate::context::{self, Context, Current, Role, YIELDED};
+use crate::deadlock::Deadlock;
 use crate::hooks::{Report, drop_before, drop_payload, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::pinned::Asked;
-use crate::seam::Seam;
+use crate::seam::{NEVER, Seam};
 use crate::shared::{Shared, Spawn};
+use crate::sim::{Simulation, Trace};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{AtomicBool, Ordering};
 use crate::task::{Id, JoinError, JoinHandle, Kind, Label, Unseen, create, is_of};
@@ -102,6 +104,8 @@ impl Runtime {
         site: &'static Location<'static>,
         main: F,
     ) -> Outcome<F::Output> {
+        let shared = self.shared.clone();
+        let _inside = shared.sim.as_ref().map(Simulation::enter);
         let mut main_loop = self.main_loop(site);
         let outcome = main_loop.run(main);
         main_loop.finish();
@@ -114,6 +118,8 @@ impl Runtime {
         site: &'static Location<'static>,
         main: F,
     ) -> (Outcome<F::Output>, ShutdownReport) {
+        let shared = self.shared.clone();
+        let _inside = shared.sim.as_ref().map(Simulation::enter);
         let mut main_loop = self.main_loop(site);
         let outcome = main_loop.run(main);
         let report = main_loop.finish_and_close();
@@ -179,6 +185,14 @@ impl Runtime {
             }
             _ => Some(closing::close(shared, site, whole)),
         });
+    }
+
+    /// What has happened so far, if the runtime is simulated; else an empty trace.
+    pub fn trace(&self) -> Trace {
+        self.shared
+            .sim
+            .as_ref()
+            .map_or_else(Trace::empty, Simulation::trace)
     }
 
     /// A handle for other threads.
@@ -401,7 +415,13 @@ impl Handle {
                         return Ok(output.unwrap_or_else(|payload| resume_unwind(payload)));
                     }
                     Poll::Pending if self.is_forked() => return Err(NotEntered::Forked),
-                    Poll::Pending => parker.park(),
+                    Poll::Pending if !parker.rest(&self.shared) => {
+                        return Err(NotEntered::Deadlock(Deadlock {
+                            main: Vec::new(),
+                            tasks: inspect::tasks(&self.shared),
+                        }));
+                    }
+                    Poll::Pending => {}
                 }
             }
         })
@@ -444,6 +464,9 @@ pub enum NotEntered {
     NoThread(io::Error),
     /// The runtime belongs to the parent of this process.
     Forked,
+    /// In a simulation: nobody is left who could wake the future, or only those that wait for this
+    /// very call.
+    Deadlock(Deadlock),
 }
 
 /// The label of a task that was not made.
@@ -470,6 +493,26 @@ struct ThreadWaker {
 }
 
 impl ThreadWaker {
+    /// Blocks until the future is woken. False if it never will be, in a simulation.
+    fn rest(&self, shared: &Shared) -> bool {
+        match &shared.sim {
+            None => self.park(),
+            Some(sim) => {
+                let is_woken = || self.woken.load(Ordering::Relaxed);
+                while !self.woken.swap(false, Ordering::Acquire) {
+                    // If another thread is inside, that steps whoever will wake us.
+                    if let Some(_inside) = sim.try_enter() {
+                        sim.wait(shared, || NEVER, is_woken);
+                        if !is_woken() {
+                            return false;
+                        }
+                    }
+                }
+            }
+        }
+        true
+    }
+
     fn park(&self) {
         // Ordering: Acquire pairs with the Release in `wake_by_ref`: the next poll sees what the
         // waker did.

@@ -17,7 +17,8 @@ pub trait Seam: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> u64;
 
-    /// A seed for a worker's random choices (whom to steal from).
+    /// Another number of the source of randomness: a seed for a worker's choices (whom to steal from);
+    /// in a simulation, for everything that is left to chance.
     fn seed(&self) -> u64;
 
     /// The calling thread owns `slot` from now on: it alone parks on it.
@@ -45,6 +46,12 @@ pub trait Seam: Send + Sync + 'static {
         None
     }
 
+    /// What one thread needs to step all workers, if that is how the runtime is to run: see `sim`. Then
+    /// [`Seam::attach`] and [`Seam::park`] are not called.
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        None
+    }
+
     /// The end of the loop has come: everybody who waits gets an error. Idempotent.
     fn close(&self);
 
@@ -55,4 +62,23 @@ pub trait Seam: Send + Sync + 'static {
 
     /// For the facade, to get its own driver back: what this is depends on the implementation.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// What a simulation asks of a seam instead of blocking on it.
+pub trait Simulated {
+    /// The number that the numbers of [`Seam::seed`] come from.
+    fn origin(&self) -> u64;
+
+    /// The earliest time at which [`Seam::poll`] of `slot` may have something to do; [`NEVER`] if there
+    /// is none.
+    fn next_deadline(&self, slot: usize) -> u64;
+
+    /// Whether [`Seam::unpark`] was called for `slot` since the last [`Simulated::take_unpark`].
+    fn is_unparked(&self, slot: usize) -> bool;
+
+    /// The same, and forgets it.
+    fn take_unpark(&self, slot: usize) -> bool;
+
+    /// It is `time` now, which is not before what [`Seam::now`] said last.
+    fn advance(&self, time: u64);
 }

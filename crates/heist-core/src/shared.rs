@@ -13,6 +13,7 @@ use crate::idle::Idle;
 use crate::monitor::Monitor;
 use crate::pinned::Pinned;
 use crate::seam::Seam;
+use crate::sim::Simulation;
 use crate::slot::{BLOCKED, Slot};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::{Id, JoinHandle, Kind, Label, New, Runnable, TaskLists, Unseen, create};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     looked_at: AtomicBool,
     /// Where the runtime was made.
     pub(crate) site: &'static Location<'static>,
+    /// If one thread steps all workers.
+    pub(crate) sim: Option<Simulation>,
     /// In which process.
     generation: Generation,
 }
@@ -84,11 +87,18 @@ impl Spawn {
 
 impl Shared {
     pub(crate) fn new(
-        config: Config,
+        mut config: Config,
         seam: Arc<dyn Seam>,
         site: &'static Location<'static>,
     ) -> Arc<Shared> {
+        let sim = Simulation::of(&seam, &mut config.hooks);
         let slots = config.workers + config.spare_workers;
+        // Which tasks share a list depends on how many there were before in the process, and so would
+        // the order in which a simulation closes them.
+        let tasks = match sim {
+            Some(_) => TaskLists::single(),
+            None => TaskLists::new(config.workers),
+        };
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
             slots: (0..slots).map(|_| CachePadded::new(Slot::new())).collect(),
@@ -98,18 +108,34 @@ impl Shared {
             blocked: AtomicUsize::new(0),
             visitors: AtomicUsize::new(0),
             handles: AtomicUsize::new(0),
-            tasks: TaskLists::new(config.workers),
+            tasks,
             blocking: Pool::new(),
             threads: Threads::new(),
             monitor: Monitor::new(),
-            closing: Closing::new(),
+            closing: Closing::new(sim.is_some()),
             present: Mutex::default(),
             looked_at: AtomicBool::new(config.debug || config.detect_deadlock),
             config,
             seam,
             site,
+            sim,
             generation: Generation::now(),
         })
+    }
+
+    /// The owner of `slot` sleeps: see [`Seam::park`].
+    pub(crate) fn park(&self, slot: usize, deadline: u64) {
+        match (&self.sim, self.seam.simulated()) {
+            (Some(sim), Some(seam)) => {
+                let is_woken =
+                    || seam.is_unparked(slot) || seam.next_deadline(slot) <= self.seam.now();
+                let until = || seam.next_deadline(slot).min(deadline);
+                sim.wait(self, until, is_woken);
+                seam.take_unpark(slot);
+                self.seam.poll(slot);
+            }
+            _ => self.seam.park(slot, deadline),
+        }
     }
 
     /// Whether this process is a child of the one that the runtime belongs to.

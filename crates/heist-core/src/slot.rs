@@ -119,6 +119,11 @@ impl Slot {
         (turn % 2 == 1).then(|| (turn, self.work.current.load(Ordering::Relaxed)))
     }
 
+    /// The task of the last poll, as `begin_poll` has it.
+    pub(crate) fn last_polled(&self) -> u64 {
+        self.work.current.load(Ordering::Relaxed)
+    }
+
     /// Where the owner's count of begins and ends of polls stands.
     pub(crate) fn turns(&self) -> u64 {
         self.work.turns.get()

@@ -11,6 +11,7 @@ use crate::config::START_BACKOFF;
 use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
+use crate::sim::Part;
 use crate::sync::thread::{self, Builder, JoinHandle};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::worker::{self, Worker};
@@ -155,6 +156,11 @@ impl Threads {
         };
         // The new thread stands for the work it is started for from now on.
         shared.idle.starting();
+        if let Some(sim) = &shared.sim {
+            worker.arrive();
+            sim.activate(Part::worker(worker));
+            return Ok(true);
+        }
         let handed = Arc::new(Mutex::new(Some(worker)));
         let taken = handed.clone();
         let started = self.start(shared, Purpose::Worker(index), move || {

@@ -92,55 +92,47 @@ impl std::fmt::Debug for Worker {
     }
 }
 
+/// What the loop of a worker is to do after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Turn {
+    /// Take the next one.
+    Again,
+    /// Park until this time at the latest, then take the next one.
+    Park(u64),
+    /// End.
+    Over,
+    /// Leak what the worker consists of: this is the child of a fork.
+    Forked,
+}
+
 /// The loop of a worker thread.
 pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
-    // It was counted as a searcher while it started, and is none while it runs the user's hook:
-    // somebody else looks for the work that was published meanwhile.
     worker.arrive();
-    if shared.idle.end_search() {
-        shared.notify(MayStart::No);
-    }
-    // Where the monitor sees it: a hook that blocks is a worker that is blocked.
-    worker.slot().begin_poll(0);
-    shared.config.hooks.thread_start();
-    if shared.is_forked() {
-        // The hook has forked, and returned in the child.
+    if !worker.begin() {
         std::mem::forget((worker, shared));
         return;
-    }
-    if worker.slot().end_poll() & BLOCKED != 0 {
-        shared.blocked.fetch_sub(1, Ordering::Relaxed);
     }
     let mut cx = Context::new(&shared, Role::Worker, shared.site);
     cx.worker = Some(&worker);
     let is_ours = context::enter(&cx, || {
         worker.enter_loop();
         loop {
-            match worker.step(&cx) {
-                Step::Ran | Step::Searched => {}
-                Step::WouldPark(_) if shared.closing.is_over() || worker.try_retire() => break,
-                Step::WouldPark(deadline) => worker.park(&cx, worker.nap(deadline)),
-            }
-            if shared.closing.is_requested() && !crate::closing::close_as_asked(&cx) {
-                return false;
+            match worker.turn(&cx) {
+                Turn::Again => {}
+                Turn::Park(deadline) => worker.park(&cx, deadline),
+                Turn::Over => break,
+                Turn::Forked => return false,
             }
         }
-        // A request may have come after the last look, from somebody who counted on this worker.
-        if shared.closing.is_requested() {
-            let _ = crate::closing::close_as_asked(&cx);
-        }
-        worker.leave_loop();
+        worker.leave_loop_at_the_end(&cx);
         true
     });
     if !is_ours {
-        // The child of a fork: what the worker consists of is the parent's, and is leaked.
         std::mem::forget((worker, shared));
         return;
     }
-    shared.config.hooks.thread_stop();
-    let index = worker.index;
-    worker.vacate();
-    shared.worker_has_left(index);
+    worker.end();
 }
 
 impl Worker {
@@ -193,6 +185,60 @@ impl Worker {
 
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    /// The first thing of a worker that was started, after `arrive`. False in the child of a fork
+    /// that the user's hook has made: there the worker is to be leaked.
+    #[must_use]
+    pub(crate) fn begin(&self) -> bool {
+        let shared = &self.shared;
+        // It was counted as a searcher while it started, and is none while it runs the user's hook:
+        // somebody else looks for the work that was published meanwhile.
+        if shared.idle.end_search() {
+            shared.notify(MayStart::No);
+        }
+        // Where the monitor sees it: a hook that blocks is a worker that is blocked.
+        self.slot().begin_poll(0);
+        shared.config.hooks.thread_start();
+        if shared.is_forked() {
+            return false;
+        }
+        if self.slot().end_poll() & BLOCKED != 0 {
+            shared.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// One turn of the loop of a worker that was started: a step, and what follows from it.
+    #[inline]
+    pub(crate) fn turn(&self, cx: &Context<'_>) -> Turn {
+        let closing = &self.shared.closing;
+        if closing.is_requested() && !crate::closing::close_as_asked(cx) {
+            return Turn::Forked;
+        }
+        match self.step(cx) {
+            Step::Ran | Step::Searched => Turn::Again,
+            Step::WouldPark(_) if closing.is_over() || self.try_retire() => Turn::Over,
+            Step::WouldPark(deadline) => Turn::Park(self.nap(deadline)),
+        }
+    }
+
+    /// After `Turn::Over`.
+    pub(crate) fn leave_loop_at_the_end(&self, cx: &Context<'_>) {
+        // A request may have come after the last look, from somebody who counted on this worker.
+        if self.shared.closing.is_requested() {
+            let _ = crate::closing::close_as_asked(cx);
+        }
+        self.leave_loop();
+    }
+
+    /// The last thing of a worker that was started, outside of its loop.
+    pub(crate) fn end(self) {
+        let shared = self.shared.clone();
+        let index = self.index;
+        shared.config.hooks.thread_stop();
+        self.vacate();
+        shared.worker_has_left(index);
     }
 
     pub(crate) fn slot(&self) -> &Slot {
@@ -434,6 +480,9 @@ impl Worker {
         // Inside another `block` the outer one counts.
         let _unblock = self.shared.mark_blocked(self.slot()).then(|| Unblock(self));
         self.shared.notify(MayStart::Yes);
+        if let Some(sim) = &self.shared.sim {
+            sim.interlude(&self.shared);
+        }
         call()
     }
 
@@ -480,21 +529,39 @@ impl Worker {
 
     /// Sleeps until something happens. The caller has just got `WouldPark`.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
+        if self.lie_down(cx) {
+            self.queueing(Order::Fair, || self.shared.park(self.index, deadline));
+            self.get_up();
+        }
+    }
+
+    /// Announces that this worker sleeps. False if it must not: something was to be done, and the
+    /// caller looks again.
+    pub(crate) fn lie_down(&self, cx: &Context<'_>) -> bool {
         // A note that came just after the last poll: this worker is not blocked. Heeding it may
         // have woken anything, pinned work included, so the caller looks again.
         let notes = self.slot().take_notes();
         if notes != 0 {
-            return heed(cx, notes);
+            heed(cx, notes);
+            return false;
         }
         self.spread.rest();
         let idle = &self.shared.idle;
         idle.announce(self.index as u32, self.searching.replace(false));
         // A note since then: `announce` has fenced, as `rescue` does between its note and its second
         // look, so one of us notices.
-        if !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE) {
+        let may_sleep = !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE);
+        if may_sleep {
             self.slot().work.parks.add(1);
-            self.queueing(Order::Fair, || self.shared.seam.park(self.index, deadline));
+        } else {
+            self.get_up();
         }
+        may_sleep
+    }
+
+    /// Takes the announcement back.
+    pub(crate) fn get_up(&self) {
+        let idle = &self.shared.idle;
         let (left, wake_monitor) = idle.leave(self.index as u32);
         self.searching.set(left == Left::Claimed);
         if wake_monitor {
@@ -660,6 +727,7 @@ pub(crate) fn heed(cx: &Context<'_>, notes: u8) {
 
 /// Drops the future of a task that was asked to end, and completes it.
 pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running) {
+    let kind = running.header().kind();
     let error = JoinError::cancelled(&running.header().label(), running.header().why());
     let id = watch_id(running.header());
     let current = Current::Task(running.pointer());
@@ -667,7 +735,7 @@ pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running
     let idle = never_polled(cx, running.header());
     watched(cx, slot, id, current, || {
         running.cancel(error);
-        cx.shared.closing.count_cancelled();
+        cx.shared.closing.count_cancelled(kind);
         complete(cx, running);
         if let Some(report) = &idle {
             cx.shared.config.hooks.report(report);

@@ -10,7 +10,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::OnceLock;
+use crate::sync::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The deadline that never comes.
@@ -114,9 +115,51 @@ pub(crate) mod model {
     }
 }
 
+/// The clock of one driver.
+#[derive(Clone)]
+pub(crate) enum Clock {
+    /// That of the system: [`now`].
+    System,
+    /// One that stands still until it is told the time.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// One that stands at the first reading of the system's clock, in every process at the same number.
+    pub(crate) fn at_the_beginning() -> Clock {
+        Clock::Virtual(Arc::new(AtomicU64::new(BEFORE)))
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Clock::System => now(),
+            // Ordering: Relaxed: the time guards nothing.
+            Clock::Virtual(time) => time.load(Ordering::Relaxed),
+        }
+    }
+
+    /// It is `time` now, unless it is later. Nothing happens to the system's clock.
+    pub(crate) fn advance(&self, time: u64) {
+        if let Clock::Virtual(own) = self {
+            // Ordering: Relaxed, as in `now`.
+            own.fetch_max(time, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_virtual_clock_stands_still_and_never_goes_back() {
+        let clock = Clock::at_the_beginning();
+        assert_eq!(clock.now(), BEFORE);
+        clock.clone().advance(BEFORE + 5);
+        clock.advance(BEFORE + 3);
+        assert_eq!(clock.now(), BEFORE + 5);
+    }
 
     #[test]
     fn conversion_goes_there_and_back_exactly() {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::fork::{Generation, forked_error};
 use crate::home::{Home, Patience};
 use crate::shard::Shard;
@@ -43,6 +44,31 @@ pub fn closed_error() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, Closed)
 }
 
+/// The answer to a descriptor in a simulation.
+///
+/// # Examples
+/// ```
+/// # use std::{os::fd::AsFd, os::unix::net::UnixStream, sync::Arc};
+/// let driver = Arc::new(heist_io::Driver::simulated(1));
+/// let (near, _far) = UnixStream::pair()?;
+/// let error = driver.register(near.as_fd(), 0).unwrap_err();
+/// assert!(error.get_ref().is_some_and(|e| e.is::<heist_io::Simulated>()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simulated;
+
+impl fmt::Display for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "this heist runtime is deterministic and takes no sockets or other descriptors of the \
+             system; use the streams of `heist::sim`",
+        )
+    }
+}
+
+impl Error for Simulated {}
+
 /// Waits for events and time, for the threads of one runtime.
 ///
 /// It consists of shards, each with an *owner*, the one thread that parks on it. A shard has a poller
@@ -63,6 +89,7 @@ pub fn closed_error() -> io::Error {
 /// ```
 pub struct Driver {
     shards: Box<[Arc<Shard>]>,
+    clock: Clock,
     closed: AtomicBool,
     /// When sources move, see `home.rs`.
     pub(crate) patience: Patience,
@@ -73,8 +100,29 @@ pub struct Driver {
 impl Driver {
     /// Makes a driver with `shards` shards, at least one. Opens no file descriptor.
     pub fn new(shards: usize) -> Driver {
+        Driver::with_clock(shards, Clock::System)
+    }
+
+    /// Makes a driver for a simulation, in which nobody parks. Its time stands still but for
+    /// [`advance`](Driver::advance), at a number that is the same in every process, and it takes no sources,
+    /// whose events come when the system likes.
+    ///
+    /// # Examples
+    /// ```
+    /// let driver = std::sync::Arc::new(heist_io::Driver::simulated(1));
+    /// let began = driver.now();
+    /// driver.advance(began + 5);
+    /// assert_eq!(driver.now(), began + 5);
+    /// ```
+    pub fn simulated(shards: usize) -> Driver {
+        Driver::with_clock(shards, Clock::at_the_beginning())
+    }
+
+    fn with_clock(shards: usize, clock: Clock) -> Driver {
+        let shard = |_| Arc::new(Shard::new(clock.clone()));
         Driver {
-            shards: (0..shards.max(1)).map(|_| Arc::new(Shard::new())).collect(),
+            shards: (0..shards.max(1)).map(shard).collect(),
+            clock: clock.clone(),
             closed: AtomicBool::new(false),
             patience: Patience::new(),
             moves: AtomicU64::new(0),
@@ -91,6 +139,17 @@ impl Driver {
     /// The number that `shard` means.
     pub(crate) fn number(&self, shard: usize) -> usize {
         if shard < self.shards.len() { shard } else { 0 }
+    }
+
+    /// The time that its timers go by.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// It is `time` now, if the driver is [`simulated`](Driver::simulated) and it is not later already.
+    pub fn advance(&self, time: u64) {
+        self.clock.advance(time);
     }
 
     /// How many shards there are.
@@ -201,11 +260,15 @@ impl Driver {
     ///
     /// # Errors
     /// [`Closed`] after [`close`](Driver::close); what the system answers if it has no descriptors or
-    /// memory left or cannot watch this kind of descriptor; `NotConnected` in the child of a fork.
+    /// memory left or cannot watch this kind of descriptor; `NotConnected` in the child of a fork;
+    /// `Unsupported`, with [`Simulated`] inside, in a simulation.
     /// Nothing is left behind then.
     pub fn register(self: &Arc<Self>, io: BorrowedIo<'_>, shard: usize) -> io::Result<Source> {
         if self.is_forked() {
             return Err(forked_error());
+        }
+        if matches!(self.clock, Clock::Virtual(_)) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, Simulated));
         }
         let shard = self.number(shard);
         let make = |key| Arc::new(Record::new(key, Home::new(shard, key, &self.patience)));

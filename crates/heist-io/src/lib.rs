@@ -86,7 +86,7 @@ mod models;
 mod tests;
 
 pub use crate::clock::{NEVER, from_std, now, to_std};
-pub use crate::driver::{Closed, Driver, closed_error};
+pub use crate::driver::{Closed, Driver, Simulated, closed_error};
 pub use crate::fork::forked;
 pub use crate::home::MOVE_AFTER;
 pub use crate::readiness::{Direction, Ready};

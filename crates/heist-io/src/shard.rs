@@ -42,7 +42,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::alarm::Rouse;
-use crate::clock::{NEVER, now};
+use crate::clock::{Clock, NEVER, now};
 use crate::driver::closed_error;
 use crate::fork::{Generation, forked_error};
 use crate::readiness::End;
@@ -91,6 +91,8 @@ pub(crate) struct Shard {
     /// Registered sources. Written under the registry's lock, read as a hint.
     live: AtomicUsize,
     pub(crate) timers: CachePadded<Timers>,
+    /// What the timers go by. The thread parks by the system's clock in any case.
+    pub(crate) clock: Clock,
     /// Read by unparkers that found the owner in the poller, and per registration.
     poller: RwLock<Os>,
     /// Set once, before the poller is taken away.
@@ -102,7 +104,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             slot: CachePadded::new(Slot::new()),
             turn: CachePadded::new(Mutex::new(Turn {
@@ -112,6 +114,7 @@ impl Shard {
             registry: CachePadded::new(Mutex::new(Registry::new())),
             live: AtomicUsize::new(0),
             timers: CachePadded::new(Timers::new()),
+            clock,
             poller: RwLock::new(Os::None),
             released: AtomicBool::new(false),
             owner: Mutex::new(None),
@@ -140,7 +143,7 @@ impl Shard {
             drop(turn);
             self.park_on_thread(deadline);
         }
-        self.timers.fire();
+        self.timers.fire(&self.clock);
     }
 
     fn park_in_poller(&self, mut turn: MutexGuard<'_, Turn>, deadline: u64) {
@@ -232,7 +235,7 @@ impl Shard {
                 ran = self.look(turn);
             }
         }
-        ran + self.timers.fire()
+        ran + self.timers.fire(&self.clock)
     }
 
     fn look(&self, mut turn: MutexGuard<'_, Turn>) -> usize {

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::alarm::{Alarm, Rouse};
-use crate::clock::{NEVER, now};
+use crate::clock::{Clock, NEVER};
 use crate::driver::Closed;
 use crate::shard::Shard;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
@@ -163,12 +163,12 @@ impl Timers {
 
     /// Runs the wakers of all timers that are due. Answers how many.
     #[inline]
-    pub(crate) fn fire(&self) -> usize {
+    pub(crate) fn fire(&self, clock: &Clock) -> usize {
         let next = self.alarm.next();
         if next == NEVER {
             return 0;
         }
-        let now = now();
+        let now = clock.now();
         if next > now { 0 } else { self.fire_until(now) }
     }
 
@@ -285,7 +285,7 @@ impl Timer {
     pub fn poll_at(&mut self, deadline: u64, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         // In the child of a fork nobody would fire it.
         let closed = self.shard.is_forked() || self.shard.timers.is_closed();
-        let now = now();
+        let now = self.shard.clock.now();
         if deadline <= now {
             self.cancel();
             return Poll::Ready(Ok(()));

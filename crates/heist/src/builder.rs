@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 use crate::scope::{Scope, scope_on};
-use crate::seam::Real;
+use crate::seam::{Real, Virtual};
 use crate::{Report, Runtime, task};
-use heist_core::{Config, MainThread};
+use heist_core::{Config, MainThread, Seam};
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many workers a deterministic runtime has by default: the same number on every machine.
+const SIMULATED_WORKERS: usize = 4;
 
 /// Configures a [`Runtime`].
 ///
@@ -33,6 +36,9 @@ pub struct Builder {
     config: Config,
     debug: Option<bool>,
     cancel_on_ctrl_c: bool,
+    seed: Option<u64>,
+    /// `workers` was called.
+    has_workers: bool,
 }
 
 impl Default for Builder {
@@ -54,6 +60,8 @@ impl Builder {
             config: Config::default(),
             debug: None,
             cancel_on_ctrl_c: false,
+            seed: None,
+            has_workers: false,
         }
     }
 
@@ -76,6 +84,7 @@ impl Builder {
     /// ```
     pub fn workers(mut self, workers: usize) -> Builder {
         self.config.workers = workers;
+        self.has_workers = true;
         self
     }
 
@@ -426,6 +435,60 @@ impl Builder {
         self
     }
 
+    /// Runs everything on the thread that calls, in an order that the seed decides, under a time of its
+    /// own. For tests. Default: off.
+    ///
+    /// It is the same scheduler, with as many workers as [`workers`](Builder::workers) says (4 if it
+    /// does not say, on every machine), but no thread is started. The calling thread steps the workers, the
+    /// monitor and blocking closures one at a time, and the seed decides who is next, who steals
+    /// from whom, which worker seems to be blocked for some milliseconds, and when the monitor looks. So
+    /// one seed is one run, again and again, and many seeds are many orders of the same program.
+    /// [`Runtime::trace`] tells two runs apart.
+    ///
+    /// *Time* inside a run ([`Instant::now`](crate::time::Instant::now), sleeps, timeouts, graces) is
+    /// virtual: it takes a few microseconds for a step, and when nobody can go on it jumps to the next
+    /// deadline. An hour of sleep costs nothing. Outside of the run, and in
+    /// [`std::time::Instant`], time is the system's.
+    ///
+    /// *A run cannot hang* by waiting: if nobody can go on and no deadline is left, it ends with
+    /// [`RunError::Deadlock`](crate::RunError::Deadlock), and says who waits on what.
+    ///
+    /// *What it does not do.* Sockets and other descriptors are refused, with an error of kind
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported). Code that blocks the thread blocks all workers: a closure
+    /// may not wait for what a task sends, unless by [`Handle::block_on`](crate::Handle::block_on), and then not
+    /// for `main`. Between runs tasks stand still. Other threads may spawn and wake, but then a run depends on
+    /// when they do, and a run that waits for nothing else ends with a deadlock. What a program takes from
+    /// elsewhere (addresses, the hasher of `HashMap`) is not decided by the seed. Options that are about
+    /// threads have no effect; the hooks for starts and stops are called for each worker and each thread
+    /// of the pool that there would be.
+    ///
+    /// ```
+    /// use heist::time::{Duration, Instant, sleep};
+    ///
+    /// let run = |seed| {
+    ///     let mut runtime = heist::Runtime::builder().deterministic(seed).build().unwrap();
+    ///     let order = runtime.run(async {
+    ///         let began = Instant::now();
+    ///         let (send, receive) = futures::channel::mpsc::unbounded();
+    ///         for task in 0..8 {
+    ///             let send = send.clone();
+    ///             drop(heist::spawn(async move { send.unbounded_send(task).unwrap() }));
+    ///         }
+    ///         sleep(Duration::from_secs(3600)).await;
+    ///         assert!(began.elapsed() >= Duration::from_secs(3600));
+    ///         drop(send);
+    ///         futures::StreamExt::collect::<Vec<i32>>(receive).await
+    ///     });
+    ///     (order, runtime.trace())
+    /// };
+    /// assert_eq!(run(7), run(7));
+    /// assert!((0..20).any(|seed| run(seed) != run(7)));
+    /// ```
+    pub fn deterministic(mut self, seed: u64) -> Builder {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Called on every worker and blocking thread that the runtime starts, before its first work.
     /// Default: nothing.
     ///
@@ -604,10 +667,17 @@ impl Builder {
         self.config.debug = self.debug.unwrap_or_else(|| {
             std::env::var_os("HEIST_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
         });
-        self.config.detect_deadlock |= self.config.debug;
+        self.config.detect_deadlock |= self.config.debug || self.seed.is_some();
+        if self.seed.is_some() && !self.has_workers {
+            self.config.workers = SIMULATED_WORKERS;
+        }
         self.config.check()?;
         crate::fork::watch();
-        let seam = Arc::new(Real::new(self.config.workers + self.config.spare_workers));
+        let slots = self.config.workers + self.config.spare_workers;
+        let seam: Arc<dyn Seam> = match self.seed {
+            Some(seed) => Arc::new(Virtual::new(slots, seed)),
+            None => Arc::new(Real::new(slots)),
+        };
         let core = heist_core::Runtime::new(self.config, seam, site)?;
         Ok(Runtime::from_core(core, self.cancel_on_ctrl_c))
     }

@@ -18,6 +18,9 @@ use std::fmt;
 /// - *Nobody has anything.* Where the process has other threads, as in a test harness: no waker and no
 ///   handle of `main` or of any task exists, and no [`Handle`](crate::Handle) to the runtime.
 ///
+/// In a [`deterministic`](crate::Builder::deterministic) runtime it ends at once when nobody can go on and no
+/// deadline is left: nothing there waits for the outside.
+///
 /// Otherwise the run goes on waiting, for there is no false alarm, ever. [`Handle::dump`](crate::Handle::dump)
 /// shows tasks that wait for each other, and those that nobody can wake, in any case.
 ///

@@ -4,7 +4,7 @@
 
 use crate::inspect::{Dump, RuntimeMetrics, TaskInfo};
 use crate::run::{Entering, check_nested};
-use crate::{JoinError, JoinHandle, RunError};
+use crate::{Deadlock, JoinError, JoinHandle, RunError};
 use heist_core::{Label, NotEntered, NotLocal, Spawn, Unseen};
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -236,7 +236,11 @@ impl Handle {
     /// - [`RunError::Start`] if the runtime has no thread and can start none.
     /// - [`RunError::Forked`] if the runtime belongs to the parent of this process.
     ///
-    /// In each case the future is dropped in the call and has not been polled, unless it is the
+    /// - [`RunError::Deadlock`] in a [`deterministic`](crate::Builder::deterministic) runtime, if nobody is
+    ///   left who could wake the future. The main future is nobody in this sense when the call is made
+    ///   inside its run, by a blocking closure.
+    ///
+    /// In each case but the last the future is dropped in the call and has not been polled, unless it is the
     /// future itself that has forked: then `Forked` comes in the child when it is pending there.
     ///
     /// `Closed` is what this call finds when it begins. If the end of the runtime begins later, the
@@ -262,6 +266,7 @@ impl Handle {
             .map_err(|error| match error {
                 NotEntered::NoThread(error) => RunError::Start(error),
                 NotEntered::Forked => RunError::Forked,
+                NotEntered::Deadlock(core) => RunError::Deadlock(Deadlock::from_core(core)),
             })
     }
 

@@ -125,8 +125,8 @@ pub enum RunError {
     /// `main` was asked to end by Ctrl-C, and was dropped before it was ready: see
     /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
     Interrupted,
-    /// It was proven that `main` can never go on: in [debug mode](crate::Builder::debug) and in
-    /// `#[heist::test]` alone. The text says what `main` and every task wait on.
+    /// It was proven that `main` can never go on: in [debug mode](crate::Builder::debug), in
+    /// `#[heist::test]`, and in a [`deterministic`](crate::Builder::deterministic) runtime alone. The text says what `main` and every task wait on.
     Deadlock(Deadlock),
     /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
     /// dropped before it was ready.

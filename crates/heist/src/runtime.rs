@@ -5,6 +5,7 @@
 use crate::interrupt::{Interrupt, give_up, is_deadly};
 use crate::run::{Entering, check_nested};
 use crate::{Builder, Handle, RunError, ShutdownReport};
+use heist_core::sim::Trace;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::panic::Location;
@@ -200,6 +201,27 @@ impl Runtime {
     /// ```
     pub fn handle(&self) -> Handle {
         Handle::from_core(self.core.handle())
+    }
+
+    /// What has happened so far in a [`deterministic`](Builder::deterministic) runtime: with the same seed
+    /// the same program has an equal one. It is empty for all others.
+    ///
+    /// It is a hash over all that was done in the order it was done, and the last 256 events in words.
+    ///
+    /// ```
+    /// let trace = |seed| {
+    ///     let mut runtime = heist::Runtime::builder().deterministic(seed).build().unwrap();
+    ///     runtime.run(async { heist::spawn(async {}).await.unwrap() });
+    ///     runtime.close();
+    ///     runtime.trace()
+    /// };
+    /// assert_eq!(trace(1), trace(1));
+    /// assert_ne!(trace(1).hash(), trace(2).hash());
+    /// println!("{}", trace(1));
+    /// ```
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.core.trace()
     }
 
     /// Ends the loop: refuses spawns, cancels every task and waits until its future is dropped,

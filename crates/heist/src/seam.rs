@@ -1,12 +1,13 @@
-//! The real seam: the scheduler's view of the driver.
+//! The seams: the scheduler's view of the driver, real and simulated.
 
 #![forbid(unsafe_code)]
 
-use heist_core::Seam;
+use heist_core::{Seam, Simulated};
 use heist_io::Driver;
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the system says of this process.
 #[cfg(target_os = "linux")]
@@ -83,5 +84,86 @@ impl Seam for Real {
     }
     fn as_any(&self) -> &dyn Any {
         &self.0
+    }
+}
+
+/// The same for one thread that steps all workers: nobody blocks, time is the driver's own, and chance
+/// comes from one number.
+#[derive(Debug)]
+pub(crate) struct Virtual {
+    driver: Arc<Driver>,
+    origin: u64,
+    /// What the next random number is made of.
+    state: AtomicU64,
+    unparked: Box<[AtomicBool]>,
+}
+
+impl Virtual {
+    pub(crate) fn new(slots: usize, seed: u64) -> Virtual {
+        Virtual {
+            driver: Arc::new(Driver::simulated(slots)),
+            origin: seed,
+            state: AtomicU64::new(seed),
+            unparked: (0..slots).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+}
+
+impl Seam for Virtual {
+    fn now(&self) -> u64 {
+        self.driver.now()
+    }
+    /// SplitMix64: any seed will do, 0 as well, and seeds that are close give numbers that are not.
+    fn seed(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        // Ordering: Relaxed. One thread draws; others may, and make the run another one.
+        let state = self.state.fetch_add(STEP, Ordering::Relaxed);
+        let mut mixed = state.wrapping_add(STEP);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+    fn attach(&self, _: usize) {}
+    fn park(&self, _: usize, _: u64) {}
+    fn poll(&self, slot: usize) -> usize {
+        self.driver.poll(slot)
+    }
+    fn unpark(&self, slot: usize) {
+        // Ordering: Release pairs with the Acquire in `take_unpark`, for threads outside.
+        self.unparked[slot].store(true, Ordering::Release);
+    }
+    fn is_used(&self, slot: usize) -> bool {
+        self.driver.is_used(slot)
+    }
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        Some(self)
+    }
+    fn close(&self) {
+        self.driver.close();
+    }
+    fn release(&self) {
+        self.driver.release();
+    }
+    fn as_any(&self) -> &dyn Any {
+        &self.driver
+    }
+}
+
+impl Simulated for Virtual {
+    fn origin(&self) -> u64 {
+        self.origin
+    }
+    fn next_deadline(&self, slot: usize) -> u64 {
+        self.driver.next_deadline(slot)
+    }
+    fn is_unparked(&self, slot: usize) -> bool {
+        // Ordering: Relaxed, a look; `take_unpark` follows.
+        self.unparked[slot].load(Ordering::Relaxed)
+    }
+    fn take_unpark(&self, slot: usize) -> bool {
+        self.unparked[slot].swap(false, Ordering::Acquire)
+    }
+    fn advance(&self, time: u64) {
+        self.driver.advance(time);
     }
 }

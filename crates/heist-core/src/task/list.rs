@@ -81,7 +81,15 @@ pub(crate) struct TaskLists(Box<[CachePadded<TaskList>]>);
 
 impl TaskLists {
     pub(crate) fn new(workers: usize) -> TaskLists {
-        let count = (workers * LISTS_PER_WORKER).next_power_of_two();
+        TaskLists::of_length((workers * LISTS_PER_WORKER).next_power_of_two())
+    }
+
+    /// One list for all.
+    pub(crate) fn single() -> TaskLists {
+        TaskLists::of_length(1)
+    }
+
+    fn of_length(count: usize) -> TaskLists {
         let list = || CachePadded::new(TaskList::new());
         TaskLists(std::iter::repeat_with(list).take(count).collect())
     }

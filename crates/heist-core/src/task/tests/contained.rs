@@ -8,7 +8,7 @@
 use super::support::{Bomb, Count, bare, config, here, joined, message};
 use crate::context::{self, Context, Role};
 use crate::shared::Shared;
-use crate::task::{Birth, JoinHandle, Kind, Unseen, create};
+use crate::task::{JoinHandle, Kind, Unseen, create};
 use crate::values::{VarKey, replace_var};
 use crate::worker::{Ran, run_task};
 use std::future::{Future, poll_fn};
@@ -30,8 +30,9 @@ where
     F::Output: Send + 'static,
 {
     let owner = NonNull::from(&**shared).cast();
-    let new = shared.new_task(None, here(), Birth::OUTSIDE, Kind::Send, owner);
-    let published = create(new, future, Unseen::dropped()).publish(shared.list(Birth::OUTSIDE));
+    let new = shared.new_task(None, here(), Kind::Send, owner);
+    let list = shared.tasks.of(new.id);
+    let published = create(new, future, Unseen::dropped()).publish(list);
     let Ok((handle, task)) = published else {
         panic!("the runtime is open");
     };

@@ -1,0 +1,373 @@
+//! What has happened in a simulation: a hash over all of it, and the end of it in words.
+
+#![forbid(unsafe_code)]
+
+use crate::slot::Slot;
+use crate::task::Id;
+use crate::worker::PINNED;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+/// How many events a trace tells in words.
+const RECENT: usize = 256;
+
+/// What has happened in a simulation so far. Two runs of the same program with the same seed have equal
+/// ones, in the same process or in two.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Trace {
+    hash: u64,
+    count: u64,
+    recent: Vec<Event>,
+}
+
+impl Trace {
+    /// That of a runtime that is not simulated, and of a simulation that has not begun.
+    pub(crate) fn empty() -> Trace {
+        Recorder::new(0).trace()
+    }
+
+    /// A number that depends on every event there was, in their order.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// How many events there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The last of them, 256 at most.
+    pub fn recent(&self) -> impl Iterator<Item = &Event> {
+        self.recent.iter()
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trace {:016x} of {} events", self.hash, self.count)?;
+        let left_out = self.count - self.recent.len() as u64;
+        if left_out > 0 {
+            write!(f, ", of which the first {left_out} are not shown")?;
+        }
+        for event in &self.recent {
+            write!(f, "\n  {event}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Something that has happened in a simulation. As text it is a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since the simulation was made.
+    at: u64,
+    who: Who,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The thread, with `main` and its slot.
+    Host,
+    Worker(u32),
+    Monitor,
+    /// A thread of the blocking pool, by its number as an actor.
+    Pool(u32),
+    Clock,
+    /// Whoever runs.
+    Code,
+}
+
+/// Tasks go by numbers in the order in which they were spawned; 0 is `main`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Activated,
+    Ended,
+    Spawned {
+        task: u64,
+    },
+    /// Polls since the last look, of `task` in the end; `done` tasks have ended.
+    Ran {
+        polls: u64,
+        task: u64,
+        done: u64,
+    },
+    Stole {
+        tasks: u64,
+    },
+    Slept,
+    Woke {
+        unparked: bool,
+    },
+    Stalled {
+        until: u64,
+    },
+    Looked {
+        blocked: u64,
+    },
+    Called {
+        task: u64,
+    },
+    Jumped,
+    Noted {
+        what: &'static str,
+        value: u64,
+    },
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Host => f.write_str("main"),
+            Who::Worker(index) => write!(f, "worker {index}"),
+            Who::Monitor => f.write_str("monitor"),
+            Who::Pool(number) => write!(f, "pool thread {number}"),
+            Who::Clock => f.write_str("time"),
+            Who::Code => f.write_str("code"),
+        }
+    }
+}
+
+/// A task in words.
+struct Task(u64);
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("main"),
+            number => write!(f, "task {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = Duration::from_nanos(self.at);
+        write!(f, "{at:?} {} ", self.who)?;
+        match self.what {
+            What::Activated => f.write_str("is activated"),
+            What::Ended => f.write_str("ends"),
+            What::Spawned { task } => write!(f, "spawns {}", Task(task)),
+            What::Ran { polls, task, done } => {
+                write!(f, "polls {}", Task(task))?;
+                if polls > 1 {
+                    write!(f, " after {} others", polls - 1)?;
+                }
+                match done {
+                    0 => Ok(()),
+                    1 => f.write_str(", and a task is done"),
+                    _ => write!(f, ", and {done} tasks are done"),
+                }
+            }
+            What::Stole { tasks } => write!(f, "steals {tasks}"),
+            What::Slept => f.write_str("sleeps"),
+            What::Woke { unparked: true } => f.write_str("is woken"),
+            What::Woke { unparked: false } => f.write_str("wakes"),
+            What::Stalled { until } => {
+                let until = Duration::from_nanos(until);
+                write!(f, "stalls until {until:?}")
+            }
+            What::Looked { blocked: 0 } => f.write_str("looks"),
+            What::Looked { blocked } => write!(f, "looks: {blocked} blocked"),
+            What::Called { task } => write!(f, "calls the closure {}", Task(task)),
+            What::Jumped => f.write_str("jumps here"),
+            What::Noted { what, value } => write!(f, "notes {what}: {value}"),
+        }
+    }
+}
+
+/// Takes the trace down.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    began: u64,
+    now: u64,
+    hash: u64,
+    count: u64,
+    recent: VecDeque<Event>,
+    /// Numbers of live tasks. Looked up, and never gone through: its order is of no consequence.
+    numbers: HashMap<Id, u64>,
+    numbered: u64,
+    /// Tasks that were alive at the last look, or spawned since.
+    alive: usize,
+    /// How often somebody has done more than to look.
+    progress: u64,
+    /// What was seen of each slot.
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    turns: u64,
+    stolen: u64,
+}
+
+impl Recorder {
+    pub(super) fn new(began: u64) -> Recorder {
+        Recorder {
+            began,
+            now: began,
+            hash: 0,
+            count: 0,
+            recent: VecDeque::new(),
+            numbers: HashMap::new(),
+            numbered: 0,
+            alive: 0,
+            progress: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) fn trace(&self) -> Trace {
+        Trace {
+            hash: self.hash,
+            count: self.count,
+            recent: self.recent.iter().copied().collect(),
+        }
+    }
+
+    pub(super) fn time(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    pub(super) fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    pub(super) fn record(&mut self, who: Who, mut what: What) {
+        if let What::Stalled { until } = &mut what {
+            *until -= self.began;
+        }
+        let at = self.now - self.began;
+        self.count += 1;
+        self.progress += u64::from(what.is_progress());
+        self.mix(at);
+        self.mix(who.code());
+        for word in what.words() {
+            self.mix(word);
+        }
+        if let What::Noted { what, .. } = what {
+            what.bytes().for_each(|byte| self.mix(u64::from(byte)));
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Event { at, who, what });
+    }
+
+    fn mix(&mut self, word: u64) {
+        // A multiplication by an odd number and a shift, each of which can be undone: no two words
+        // after the same beginning give the same hash.
+        let mixed = (self.hash ^ word)
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.hash = mixed ^ (mixed >> 32);
+    }
+
+    pub(super) fn spawned(&mut self, id: Id) {
+        self.alive += 1;
+        let task = self.number(id);
+        self.record(Who::Code, What::Spawned { task });
+    }
+
+    /// The number of a task.
+    pub(super) fn number(&mut self, id: Id) -> u64 {
+        *self.numbers.entry(id).or_insert_with(|| {
+            self.numbered += 1;
+            self.numbered
+        })
+    }
+
+    /// What the owner of `slot` has done, after its turn; `alive` tasks are left.
+    pub(super) fn observe(&mut self, who: Who, slot: Option<(usize, &Slot)>, alive: usize) {
+        let done = self.alive.saturating_sub(alive) as u64;
+        self.alive = alive;
+        let (mut polls, mut last) = (0, 0);
+        if let Some((index, slot)) = slot {
+            let now = Seen::of(slot);
+            let seen = std::mem::replace(self.seen(index), now);
+            polls = (now.turns - seen.turns) / 2;
+            last = slot.last_polled() & !PINNED;
+            let tasks = now.stolen - seen.stolen;
+            if tasks > 0 {
+                self.record(who, What::Stole { tasks });
+            }
+        }
+        if polls == 0 && done == 0 {
+            return;
+        }
+        let id = Id::from_u64(last).filter(|_| polls > 0);
+        let task = id.map_or(0, |id| self.number(id));
+        self.record(who, What::Ran { polls, task, done });
+        if let Some(id) = id.filter(|_| done > 0) {
+            self.numbers.remove(&id);
+        }
+    }
+
+    /// What the slot shows now is nothing to be told.
+    pub(super) fn skip(&mut self, index: usize, slot: &Slot) {
+        self.seen(index).turns = slot.turns();
+    }
+
+    fn seen(&mut self, index: usize) -> &mut Seen {
+        if self.seen.len() <= index {
+            self.seen.resize(index + 1, Seen::default());
+        }
+        &mut self.seen[index]
+    }
+}
+
+impl Seen {
+    fn of(slot: &Slot) -> Seen {
+        Seen {
+            turns: slot.turns(),
+            stolen: slot.work.stolen.get(),
+        }
+    }
+}
+
+impl Who {
+    fn code(self) -> u64 {
+        match self {
+            Who::Host => 0,
+            Who::Monitor => 1,
+            Who::Clock => 2,
+            Who::Code => 3,
+            Who::Worker(index) => 1 << 32 | u64::from(index),
+            Who::Pool(number) => 2 << 32 | u64::from(number),
+        }
+    }
+}
+
+impl What {
+    fn is_progress(self) -> bool {
+        matches!(
+            self,
+            What::Spawned { .. } | What::Ran { .. } | What::Stole { .. } | What::Called { .. }
+        )
+    }
+
+    /// What it is, and what is said of it.
+    fn words(self) -> [u64; 4] {
+        match self {
+            What::Activated => [0, 0, 0, 0],
+            What::Ended => [1, 0, 0, 0],
+            What::Spawned { task } => [2, task, 0, 0],
+            What::Ran { polls, task, done } => [3, polls, task, done],
+            What::Stole { tasks } => [4, tasks, 0, 0],
+            What::Slept => [5, 0, 0, 0],
+            What::Woke { unparked } => [6, u64::from(unparked), 0, 0],
+            What::Stalled { until } => [7, until, 0, 0],
+            What::Looked { blocked } => [8, blocked, 0, 0],
+            What::Called { task } => [9, task, 0, 0],
+            What::Jumped => [10, 0, 0, 0],
+            What::Noted { what, value } => [11, what.len() as u64, value, 0],
+        }
+    }
+}
