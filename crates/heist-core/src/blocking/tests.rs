@@ -9,16 +9,17 @@ use parking_lot::Mutex;
 use std::error::Error;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-/// One thread is idle, and two closures come at once, before any of them can run: the first takes that
-/// thread, and the second must have one of its own.
+/// One thread is idle, and two closures come, neither of which ends before the other has begun: the
+/// first takes that thread, and the second must have one of its own.
 #[test]
 fn two_closures_do_not_count_on_one_idle_thread() {
     within("two closures", || {
         let ((), _) = run(1, async {
             let handle = Handle::try_current().expect("inside");
             handle.spawn_blocking(here(), || ()).await.expect("it runs");
-            let threads = context::with(|cx| {
+            let counts = context::with(|cx| {
                 let pool = &cx.expect("inside").shared.blocking;
                 while pool.lock().idle == 0 {
                     thread::yield_now();
@@ -30,10 +31,16 @@ fn two_closures_do_not_count_on_one_idle_thread() {
                     let gate = gate.clone();
                     drop(handle.spawn_blocking(here(), move || drop(gate.lock())));
                 }
+                // The thread that takes the first one calls for another before it runs it.
+                let begin = Instant::now();
+                while pool.counts() != (2, 0) && begin.elapsed() < Duration::from_secs(5) {
+                    thread::yield_now();
+                }
+                let counts = pool.counts();
                 drop(closed);
-                pool.counts().0
+                counts
             });
-            assert_eq!(threads, 2);
+            assert_eq!(counts, (2, 0), "threads, and closures that have none");
         });
     });
 }
