@@ -55,6 +55,11 @@ pub(crate) const MONITOR_LOOKS: u32 = 50;
 /// deadlock, if it is to: 10 ms.
 pub(crate) const DEADLOCK_LOOKS: u32 = 5;
 
+/// How long after the last look at the tasks it is noted down what they wait on: whoever looks now and
+/// then, by hand or once a minute, finds the notes of all, and who has looked once pays no longer for it.
+/// Test: `looks` in `shared.rs`.
+pub(crate) const NOTES_FOR: Duration = Duration::from_secs(90);
+
 /// How long threads may take to end after the end of a loop that has left others behind. Without
 /// any left behind it waits for all of them.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_millis(200);

@@ -168,6 +168,9 @@ impl<'a> Context<'a> {
     /// Notes what the present poll waits on.
     #[cold]
     fn note(&self, wait: Wait) {
+        if !self.shared.is_still_looked_at() {
+            return;
+        }
         let mut waits = self.waits.borrow_mut();
         if self.left.get() & NOTED == 0 {
             waits.clear();

@@ -4,7 +4,7 @@
 
 use crate::blocking::Pool;
 use crate::closing::Closing;
-use crate::config::{Config, MainThread};
+use crate::config::{Config, MainThread, NOTES_FOR};
 use crate::context::Context;
 use crate::deque::{Injector, Steal};
 use crate::fork::Generation;
@@ -12,10 +12,10 @@ use crate::guests::Guests;
 use crate::idle::Idle;
 use crate::monitor::Monitor;
 use crate::pinned::Pinned;
-use crate::seam::Seam;
+use crate::seam::{NEVER, Seam};
 use crate::sim::Simulation;
 use crate::slot::{BLOCKED, Slot};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::{Id, JoinHandle, Kind, Label, New, Runnable, TaskLists, Unseen, create};
 use crate::threads::Threads;
 use crossbeam_utils::CachePadded;
@@ -49,9 +49,8 @@ pub(crate) struct Shared {
     /// The thread of the present run, or of the last one: for those who list its tasks. Not counted,
     /// since it counts us.
     pub(crate) present: Mutex<Weak<Pinned>>,
-    /// Somebody has asked for the tasks, or the runtime is in debug mode: what tasks wait on is noted
-    /// down from then on.
-    looked_at: AtomicBool,
+    /// Whether and how long it is noted down what tasks wait on.
+    looks: Looks,
     /// Where the runtime was made.
     pub(crate) site: &'static Location<'static>,
     /// If one thread steps all workers.
@@ -114,7 +113,7 @@ impl Shared {
             monitor: Monitor::new(),
             closing: Closing::new(sim.is_some()),
             present: Mutex::default(),
-            looked_at: AtomicBool::new(config.debug || config.detect_deadlock),
+            looks: Looks::new(config.debug || config.detect_deadlock),
             config,
             seam,
             site,
@@ -149,16 +148,21 @@ impl Shared {
         self.config.main_thread == MainThread::Worker
     }
 
-    /// Whether it is to be noted down what tasks wait on.
+    /// Whether it may have to be noted down what tasks wait on.
     #[inline]
     pub(crate) fn is_looked_at(&self) -> bool {
-        // Ordering: Relaxed, here and in `look_at`: nothing depends on it but how soon notes begin.
-        self.looked_at.load(Ordering::Relaxed)
+        self.looks.may_last()
+    }
+
+    /// Whether it really is, if the above was true.
+    #[cold]
+    pub(crate) fn is_still_looked_at(&self) -> bool {
+        self.looks.last(|| self.seam.now())
     }
 
     /// Somebody wants to know what tasks wait on.
     pub(crate) fn look_at(&self) {
-        self.looked_at.store(true, Ordering::Relaxed);
+        self.looks.look(self.seam.now());
     }
 
     /// At most half the workers search, and one at least.
@@ -400,4 +404,77 @@ impl Drop for Visit<'_> {
 pub(crate) enum MayStart {
     Yes,
     No,
+}
+
+/// For how long somebody looks at what tasks wait on: until [`NOTES_FOR`] after the last look. Nobody
+/// measures that time but whoever is about to leave a note.
+#[derive(Debug)]
+struct Looks {
+    /// The end, by the clock of the seam. 0: nobody looks.
+    until: AtomicU64,
+}
+
+impl Looks {
+    /// `always`: the notes are needed without a look.
+    fn new(always: bool) -> Looks {
+        let until = if always { NEVER } else { 0 };
+        Looks {
+            until: AtomicU64::new(until),
+        }
+    }
+
+    #[inline]
+    fn may_last(&self) -> bool {
+        // Ordering: Relaxed, here and below: nothing depends on it but how soon notes begin and end.
+        self.until.load(Ordering::Relaxed) != 0
+    }
+
+    /// Ends it when its time has come.
+    fn last(&self, now: impl FnOnce() -> u64) -> bool {
+        let until = self.until.load(Ordering::Relaxed);
+        if until == NEVER || now() < until {
+            return true;
+        }
+        // A look of this moment is not ended: then it has another value.
+        let (old, ended) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.until.compare_exchange(until, 0, old, ended);
+        false
+    }
+
+    fn look(&self, now: u64) {
+        let until = now.saturating_add(NOTES_FOR.as_nanos() as u64);
+        self.until.fetch_max(until, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// Notes end some time after the last look, and begin again with the next.
+    #[test]
+    fn looks_end() {
+        const LAST: u64 = NOTES_FOR.as_nanos() as u64;
+        let looks = Looks::new(false);
+        assert!(!looks.may_last());
+        looks.look(5);
+        assert!(looks.may_last() && looks.last(|| 5 + LAST - 1));
+        looks.look(LAST);
+        assert!(looks.last(|| 5 + LAST), "there was another look");
+        // An older one changes nothing.
+        looks.look(7);
+        assert!(looks.last(|| 2 * LAST - 1) && looks.may_last());
+        assert!(!looks.last(|| 2 * LAST));
+        assert!(!looks.may_last(), "it costs a load from now on");
+        looks.look(3 * LAST);
+        assert!(looks.may_last() && looks.last(|| 3 * LAST));
+    }
+
+    /// What is noted without a look has no end, and asks no clock.
+    #[test]
+    fn looks_of_debug_mode_do_not_end() {
+        let looks = Looks::new(true);
+        looks.look(1);
+        assert!(looks.may_last() && looks.last(|| unreachable!("no clock")));
+    }
 }

@@ -308,8 +308,8 @@ impl Handle {
     /// not. Each group of tasks is looked at under a lock that spawning needs, so with millions of
     /// tasks a spawn may wait for some milliseconds.
     ///
-    /// From the first call on, tasks note down what they wait on, at their next poll; see
-    /// [`TaskInfo::waits_on`].
+    /// From the first call on, and until 90 seconds after the last one, tasks note down what they wait
+    /// on, at their next poll; see [`TaskInfo::waits_on`].
     ///
     /// ```
     /// heist::run(async {

@@ -457,3 +457,7 @@ const SIBLING: &str = "another task of the group has failed";
 const BODY: &str = "the body of the group has failed";
 const PANIC: &str = "a panic in the group";
 const DROPPED: &str = "the group was dropped";
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -256,7 +256,7 @@ impl TaskInfo {
     /// What it waits on; empty if it does not wait, or waits on nothing that heist knows.
     ///
     /// It is known of polls after the first call of [`Handle::tasks`](crate::Handle::tasks) or
-    /// [`Handle::dump`](crate::Handle::dump), and of all polls in
+    /// [`Handle::dump`](crate::Handle::dump) and until 90 seconds after the last one, and of all polls in
     /// [debug mode](crate::Builder::debug): noting it down costs a lock, so it is not done while
     /// nobody looks.
     ///
