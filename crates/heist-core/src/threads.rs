@@ -125,9 +125,16 @@ impl Threads {
     /// Starts a worker, and the monitor, if nobody works.
     pub(crate) fn ensure_worker(&self, shared: &Shared) -> io::Result<()> {
         while !self.any_worker() {
-            if self.try_start_worker(shared)? {
-                shared.monitor.wanted(shared);
-                return Ok(());
+            match self.try_start_worker(shared) {
+                Ok(true) => {
+                    shared.monitor.wanted(shared);
+                    return Ok(());
+                }
+                Ok(false) => {}
+                // The loop has ended since the caller looked: what it wants is refused, or ends, without
+                // a worker.
+                Err(_) if shared.closing.has_begun() => return Ok(()),
+                Err(error) => return Err(error),
             }
             // Every slot is taken for a thread that somebody else is starting, and whose start may
             // still fail.

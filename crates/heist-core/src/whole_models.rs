@@ -21,45 +21,41 @@ use crate::sync::thread;
 use crate::{block_in_place, yield_now};
 use std::panic::Location;
 use std::task::Waker;
-use world::{Count, Event, assert_freed, config, go, here, model, runtime};
+use world::{Count, Event, Gate, assert_freed, config, go, here, model, runtime};
 
 /// A thread that is not the runtime's, and that can always be had.
 fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
     shuttle::thread::spawn(body)
 }
 
-/// Two foreign threads spawn, and await what they have spawned, while workers come into being, search,
-/// steal and fall asleep: every task is run.
+/// Two foreign threads spawn, wait until that was run and spawn again, while workers come into being,
+/// search, steal and fall asleep: every task is run.
 #[test]
 fn models_what_comes_from_outside_is_run() {
     model(50, || {
         let (mut runtime, seam) = runtime(config(2, 0));
-        let ran = Count::default();
         let callers = [(), ()].map(|()| {
-            let (handle, ran) = (runtime.handle(), ran.clone());
+            let handle = runtime.handle();
             spawn(move || {
-                let tasks = [(), ()].map(|()| {
-                    let ran = ran.clone();
-                    handle.spawn(here(), async move {
-                        yield_now().await;
-                        ran.add();
-                    })
-                });
-                let all = async {
-                    for task in tasks {
-                        task.await.expect("nobody ends it");
+                for tasks in [2, 1] {
+                    let ran = Gate::of(tasks);
+                    for _ in 0..tasks {
+                        let ran = ran.clone();
+                        let _detached = handle.spawn(here(), async move {
+                            yield_now().await;
+                            ran.pass();
+                        });
                     }
-                };
-                handle
-                    .block_on(Location::caller(), all)
-                    .expect("it is open");
+                    ran.wait();
+                }
             })
         });
         for caller in callers {
             caller.join().unwrap();
         }
-        assert_eq!(ran.get(), 4);
-        assert!(runtime.close(Location::caller()).is_clean());
+        // The last poll may be cut off after its task has passed the gate.
+        let report = runtime.close(Location::caller());
+        assert_eq!((report.threads_left, report.abandoned.len()), (0, 0));
         drop(runtime);
         assert_freed(&seam);
     });
@@ -131,7 +127,9 @@ fn models_a_spare_comes_and_goes() {
                 });
                 block_in_place(|| done.block());
                 next.await.expect("nobody ends it");
-                yield_now().await;
+                for _ in 0..30 {
+                    yield_now().await;
+                }
             }
         });
         assert!(matches!(outcome, crate::Outcome::Output(())));
@@ -368,17 +366,17 @@ fn models_closures_against_the_end() {
 }
 
 /// No thread can be had for the pool when the first closures come: their handles say so, or another
-/// thread of the pool gets to them.
+/// thread of the pool gets to them. Later there are as many as are allowed.
 #[test]
 fn models_closures_without_a_thread_are_told() {
     model(50, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let dropped = Count::default();
-        // The worker that `block_on` needs is there.
+        // The worker and the monitor, which `block_on` needs, are there.
         let handle = runtime.handle();
         let ready = handle.spawn(here(), async {});
         handle.block_on(Location::caller(), ready).unwrap().unwrap();
-        thread::refuse(1);
+        thread::refuse(2);
         let callers = [(), ()].map(|()| {
             let (handle, dropped) = (runtime.handle(), dropped.clone());
             spawn(move || {
@@ -393,7 +391,21 @@ fn models_closures_without_a_thread_are_told() {
             caller.join().unwrap();
         }
         assert_eq!(dropped.get(), 2);
-        let _ = runtime.close(Location::caller());
+        thread::refuse(0);
+        let both = Gate::of(2);
+        for _ in 0..2 {
+            let both = both.clone();
+            let _detached = handle.spawn_blocking(here(), move || {
+                both.pass();
+                both.wait();
+            });
+        }
+        both.wait();
+        let report = runtime.close(Location::caller());
+        assert_eq!(
+            (report.threads_left, report.blocking_abandoned.len()),
+            (0, 0)
+        );
         drop((runtime, handle));
         assert_freed(&seam);
     });
@@ -405,21 +417,24 @@ fn models_closures_without_a_thread_are_told() {
 fn models_a_task_outlives_the_run_that_spawned_it() {
     model(50, || {
         let (mut runtime, seam) = runtime(config(1, 0));
-        let event = Event::default();
+        let (event, ran) = (Event::default(), Gate::of(1));
         let foreign = spawn({
             let event = event.clone();
             move || event.set()
         });
-        let outcome = runtime.run(Location::caller(), async { go(event.clone()) });
-        let crate::Outcome::Output(task) = outcome else {
-            panic!("nobody ends it");
-        };
-        let handle = runtime.handle();
-        let ended = handle.block_on(Location::caller(), task);
-        ended.expect("it is open").expect("nobody ends it");
+        let outcome = runtime.run(Location::caller(), async {
+            let (event, ran) = (event.clone(), ran.clone());
+            let _detached = go(async move {
+                event.await;
+                ran.pass();
+            });
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
         foreign.join().unwrap();
-        assert!(runtime.close(Location::caller()).is_clean());
-        drop((runtime, handle, event));
+        ran.wait();
+        let report = runtime.close(Location::caller());
+        assert_eq!((report.threads_left, report.abandoned.len()), (0, 0));
+        drop((runtime, event));
         assert_freed(&seam);
     });
 }
@@ -521,6 +536,46 @@ fn models_cleanup_against_the_end() {
         assert_eq!(entered.get(), cleaned.get());
         assert_eq!(dropped.get(), 1);
         drop(handle);
+        assert_freed(&seam);
+    });
+}
+
+/// Everybody sleeps for so long that the monitor does, too. Then a foreign thread wakes a task, which
+/// wakes another one and blocks its worker until that one has run: the monitor is awake again.
+#[test]
+fn models_the_monitor_wakes_with_the_workers() {
+    model(10, || {
+        let (runtime, seam) = runtime(config(2, 0));
+        let event = Event::default();
+        let foreign = spawn({
+            let event = event.clone();
+            move || {
+                for _ in 0..300 {
+                    thread::yield_now();
+                }
+                event.set();
+            }
+        });
+        let (outcome, report) = runtime.run_and_close(Location::caller(), async {
+            let woken = go({
+                let event = event.clone();
+                async move {
+                    event.await;
+                    let done = Event::default();
+                    let next = go({
+                        let done = done.clone();
+                        async move { done.set() }
+                    });
+                    done.block();
+                    next.await.expect("nobody ends it");
+                }
+            });
+            woken.await.expect("nobody ends it");
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        assert!(report.is_clean(), "{report}");
+        foreign.join().unwrap();
+        drop(event);
         assert_freed(&seam);
     });
 }

@@ -692,27 +692,29 @@ fn hour(hours: u64) -> u64 {
     now() + hours * 3_600_000_000_000
 }
 
-/// A timer fires while its task moves it to a later time, which comes as well. The task is woken for
-/// the later one, whatever has become of the first.
+/// A timer fires while its task moves it to a later time, which comes as well; or it would never have
+/// come, and its owner sleeps for ever when the task moves it to an earlier time. The task is woken for
+/// the second one, whatever has become of the first.
 ///
-/// Fails when `rearm` answers that an entry was there which is not, and when `pop` announces what it has
-/// swept before it takes out what is due.
+/// Fails when `rearm` answers that an entry was there which is not, and when a reset rouses nobody.
 #[test]
 fn models_a_timer_fires_against_a_reset() {
-    // Counted: 2915.
-    model(1400, || {
-        let driver = driver();
-        let (first, second) = (hour(1), hour(2));
-        let mut timer = driver.timer(0);
-        let mut nobody = Context::from_waker(Waker::noop());
-        assert!(timer.poll_at(first, &mut nobody).is_pending());
-        let owner = Owner::at(&driver, &[1, 2]);
-        let task = Task::new();
-        assert_eq!(task.drive(|cx| timer.poll_at(second, cx)), Ok(()));
-        assert!(now() >= second, "too early");
-        owner.end();
-        assert!(!driver.is_used(0), "an entry is left");
-    });
+    for comes in [true, false] {
+        model(1, move || {
+            let driver = driver();
+            let (first, second) = (if comes { hour(1) } else { NEVER }, hour(2));
+            let mut timer = driver.timer(0);
+            let task = Task::new();
+            let waker = Waker::from(task.clone());
+            let mut cx = Context::from_waker(&waker);
+            assert!(timer.poll_at(first, &mut cx).is_pending());
+            let owner = Owner::at(&driver, &[1, 2]);
+            assert_eq!(task.drive(|cx| timer.poll_at(second, cx)), Ok(()));
+            assert!(now() >= second, "too early");
+            owner.end();
+            assert!(!driver.is_used(0), "an entry is left");
+        });
+    }
 }
 
 /// A timer fires while its task polls it with another waker: that one is woken, or the poll is ready.

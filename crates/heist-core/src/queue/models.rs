@@ -25,7 +25,7 @@ fn models_each_task_of_a_queue_is_run_once() {
     model(54, || {
         let (queue, own) = Queue::new();
         let world = Arc::new((queue, AtomicUsize::new(0)));
-        for task in 0..LOCAL_QUEUE + 1 {
+        for task in 0..LOCAL_QUEUE + 3 {
             world
                 .0
                 .push(&own, Runnable::new(1 << (4 * task)), Order::Fair);
@@ -49,7 +49,7 @@ fn models_each_task_of_a_queue_is_run_once() {
         }
         thief.join().unwrap();
         assert!(queue.is_empty());
-        assert_eq!(sum.load(Ordering::Relaxed), 0x11111);
+        assert_eq!(sum.load(Ordering::Relaxed), 0x111_1111);
     });
 }
 

@@ -214,7 +214,13 @@ pub(crate) mod thread {
         *token = false;
     }
 
-    pub(crate) fn park_timeout(_: Duration) {
+    /// How long nobody waits in a model, in nanoseconds: whoever would is woken, or the model hangs.
+    pub(crate) const PATIENCE: u64 = 500_000_000;
+
+    pub(crate) fn park_timeout(limit: Duration) {
+        if limit >= Duration::from_nanos(PATIENCE) {
+            return park();
+        }
         yield_now();
         *current().0.token.lock() = false;
     }

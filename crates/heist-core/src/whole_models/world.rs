@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::sync::{Condvar, Mutex, thread};
-use crate::{Config, JoinHandle, NEVER, Runtime, Seam, Spawn};
-use shuttle::scheduler::RandomScheduler;
+use crate::{Config, JoinHandle, Runtime, Seam, Spawn};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use std::any::Any;
 use std::collections::HashSet;
 use std::future::Future;
@@ -21,6 +21,8 @@ const SCHEDULES: usize = 1000;
 /// Where the schedules begin, unless `HEIST_SHUTTLE_SEED` says otherwise. The same each time, so that
 /// whoever broke something sees it, and not whoever comes next.
 const SEED: u64 = 0x4e15_7000;
+/// How many things must come in an order of their own for the bugs that priorities are made to find.
+const DEPTH: usize = 3;
 /// A model that takes more steps runs in circles.
 const STEPS: usize = 200_000;
 /// Room for a thread: the frames of a poll inside of a poll.
@@ -33,34 +35,45 @@ fn from_environment(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Runs a model, and demands that no more than a few of its schedules were alike: it is told by the
-/// number of context switches. A model in which nothing can be interrupted checks nothing.
+/// Runs a model, one half of the schedules as random walks, in which no thread gets far ahead of the
+/// others; the other half by priorities, in which most do.
+///
+/// Demands that at least so many of the schedules were not alike, told by the number of context
+/// switches: a model in which nothing can be interrupted checks nothing.
 pub(super) fn model(lengths: usize, body: impl Fn() + Sync + Send + 'static) {
     let schedules = from_environment("HEIST_SHUTTLE_SCHEDULES", SCHEDULES as u64) as usize;
     let seed = from_environment("HEIST_SHUTTLE_SEED", SEED);
-    let mut config = shuttle::Config::new();
-    config.stack_size = STACK;
-    config.max_steps = shuttle::MaxSteps::FailAfter(STEPS);
-    config.silence_warnings = true;
-    let seen = Arc::new((AtomicUsize::new(0), Plain::new(HashSet::new())));
-    let scheduler = RandomScheduler::new_from_seed(seed, schedules);
-    shuttle::Runner::new(scheduler, config).run({
-        let seen = seen.clone();
-        move || {
-            thread::refuse(0);
-            body();
-            seen.0.fetch_add(1, Ordering::Relaxed);
-            let switches = shuttle::current::context_switches();
-            seen.1.lock().unwrap().insert(switches);
-        }
-    });
-    let (runs, different) = (seen.0.load(Ordering::Relaxed), seen.1.lock().unwrap().len());
+    let (runs, seen) = (AtomicUsize::new(0), Plain::new(HashSet::new()));
+    let counted = Arc::new((body, runs, seen));
+    let half = schedules / 2;
+    run(RandomScheduler::new_from_seed(seed, half), &counted);
+    run(PctScheduler::new_from_seed(seed, DEPTH, half), &counted);
+    let runs = counted.1.load(Ordering::Relaxed);
+    let different = counted.2.lock().unwrap().len();
     println!("{runs} schedules, {different} lengths");
-    assert_eq!(runs, schedules);
+    assert_eq!(runs, 2 * half);
     assert!(
         different >= lengths,
         "only {different} lengths of {runs} schedules"
     );
+}
+
+type Counting<F> = Arc<(F, AtomicUsize, Plain<HashSet<usize>>)>;
+
+fn run(scheduler: impl Scheduler + 'static, counted: &Counting<impl Fn() + Sync + Send + 'static>) {
+    let mut config = shuttle::Config::new();
+    config.stack_size = STACK;
+    config.max_steps = shuttle::MaxSteps::FailAfter(STEPS);
+    config.silence_warnings = true;
+    let counted = counted.clone();
+    shuttle::Runner::new(scheduler, config).run(move || {
+        let (body, runs, seen) = &*counted;
+        thread::refuse(0);
+        body();
+        runs.fetch_add(1, Ordering::Relaxed);
+        let switches = shuttle::current::context_switches();
+        seen.lock().unwrap().insert(switches);
+    });
 }
 
 /// Parks threads on tokens. The clock goes on with every look at it.
@@ -83,7 +96,7 @@ impl Seam for Tokens {
     fn attach(&self, _: usize) {}
     fn park(&self, slot: usize, deadline: u64) {
         let (token, unparked) = &self.slots[slot];
-        if deadline != NEVER {
+        if deadline < self.now().saturating_add(thread::PATIENCE) {
             // The time is over as soon as the others have had a turn.
             thread::yield_now();
             *token.lock() = false;
@@ -182,6 +195,27 @@ pub(super) struct Counted(Count);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.add();
+    }
+}
+
+/// What a thread waits for that is not the runtime's: a number of things that are to happen.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<(Mutex<usize>, Condvar)>);
+
+impl Gate {
+    pub(super) fn of(things: usize) -> Gate {
+        Gate(Arc::new((Mutex::new(things), Condvar::new())))
+    }
+    /// One of them has.
+    pub(super) fn pass(&self) {
+        *self.0.0.lock() -= 1;
+        self.0.1.notify_all();
+    }
+    pub(super) fn wait(&self) {
+        let mut left = self.0.0.lock();
+        while *left > 0 {
+            self.0.1.wait(&mut left);
+        }
     }
 }
 
