@@ -63,7 +63,7 @@
 mod actor;
 mod trace;
 
-use crate::context::{self, Context};
+use crate::context::{self, Context, Role};
 use crate::hooks::Hooks;
 use crate::seam::{NEVER, Seam, Simulated};
 use crate::shared::Shared;
@@ -280,7 +280,18 @@ impl Simulation {
 
     /// Looks after slots whose owners cannot go on because what waits here is inside their turns. Whether
     /// anything was due.
+    ///
+    /// Not in the context of who waits here: that one would take a wake of its own for something that it
+    /// sees to when it is back from this wait, which it never is.
     fn poll_all(&self, shared: &Shared) -> bool {
+        let Some(shared) = shared.me.upgrade() else {
+            return false;
+        };
+        let cx = Context::new(&shared, Role::Service, shared.site);
+        context::enter(&cx, || self.poll_due(&shared))
+    }
+
+    fn poll_due(&self, shared: &Shared) -> bool {
         let mut any = false;
         for slot in 0..shared.slots.len() {
             if self.simulated().next_deadline(slot) <= self.seam.now() {
