@@ -599,7 +599,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
 }
 
 /// A step of a thread without a slot, or of one that empties the slots of others.
-fn run_anything(cx: &Context<'_>) -> Step {
+pub(crate) fn run_anything(cx: &Context<'_>) -> Step {
     let shared = cx.shared;
     let task = shared.take_injected().or_else(|| {
         let slots = &mut shared.slots.iter();

@@ -10,7 +10,7 @@ use crate::hooks::{Report, drop_before, drop_payload, report_to_stderr};
 use crate::inspect::{self, Metrics, TaskSnapshot};
 use crate::main_loop::{MainLoop, Outcome};
 use crate::pinned::Asked;
-use crate::seam::{NEVER, Seam};
+use crate::seam::Seam;
 use crate::shared::{Shared, Spawn};
 use crate::sim::{Simulation, Trace};
 use crate::sync::thread::{self, Thread};
@@ -494,7 +494,7 @@ struct ThreadWaker {
 
 impl ThreadWaker {
     /// Blocks until the future is woken. False if it never will be, in a simulation.
-    fn rest(&self, shared: &Shared) -> bool {
+    fn rest(&self, shared: &Arc<Shared>) -> bool {
         match &shared.sim {
             None => self.park(),
             Some(sim) => {
@@ -502,7 +502,7 @@ impl ThreadWaker {
                 while !self.woken.swap(false, Ordering::Acquire) {
                     // If another thread is inside, that steps whoever will wake us.
                     if let Some(_inside) = sim.try_enter() {
-                        sim.wait(shared, || NEVER, is_woken);
+                        sim.wait_inside(shared, is_woken);
                         if !is_woken() {
                             return false;
                         }

@@ -158,6 +158,10 @@ impl Threads {
         let Some(me) = shared.me.upgrade() else {
             return Ok(false);
         };
+        if shared.sim.is_some() && shared.closing.is_over() {
+            // Nobody would step it. Threads are refused in `start`.
+            return Err(io::Error::other("the runtime is closed"));
+        }
         let Some(worker) = Worker::occupy(&me, index) else {
             return Ok(false);
         };

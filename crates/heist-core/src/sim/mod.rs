@@ -63,11 +63,12 @@
 mod actor;
 mod trace;
 
-use crate::context::{self, Context};
+use crate::closing::run_anything;
+use crate::context::{self, Context, Role};
 use crate::hooks::Hooks;
 use crate::seam::{NEVER, Seam, Simulated};
 use crate::shared::Shared;
-use crate::worker::heed;
+use crate::worker::{Step, heed};
 pub(crate) use actor::Part;
 use actor::{Actor, Next};
 use parking_lot::{Condvar, Mutex};
@@ -89,9 +90,10 @@ const TURN: u64 = 8_000;
 const STALL: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(8));
 /// One of so many turns is followed by a stall, under one of two seeds.
 const STALLS: u64 = 128;
-/// After so many turns in a row in which nobody did anything, and with no timer armed, nothing will be
-/// done: the monitor may look for ever, while a worker is inside a turn that waits for this very one.
-const IDLE: u32 = 10_000;
+/// After so many turns in a row in which nobody did more than to look, nothing will be done before a timer
+/// is due. The monitor may look for ever, and a spare worker nap: while a worker is inside a turn that
+/// waits for this very one.
+const IDLE: u32 = 500;
 /// How many turns may be inside one another. Each is a few frames of the stack.
 const DEPTH: usize = 16;
 
@@ -241,16 +243,47 @@ impl Simulation {
         until: impl Fn() -> u64,
         is_woken: impl Fn() -> bool,
     ) {
+        self.wait_or(shared, until, is_woken, || false);
+    }
+
+    /// The same, for `block_on` in a closure. Tasks may be queued for the host, which cannot go on because
+    /// the closure is inside its wait. So they are run here, as at the end of a loop by a thread
+    /// without a slot.
+    pub(crate) fn wait_inside(&self, shared: &Arc<Shared>, is_woken: impl Fn() -> bool) {
+        let stand_in = || {
+            let cx = Context::new(shared, Role::Worker, shared.site);
+            let ran = context::enter(&cx, || run_anything(&cx)) == Step::Ran;
+            if ran {
+                self.pass_turn();
+                self.observe(shared, Who::Code, None);
+            }
+            ran
+        };
+        self.wait_or(shared, || NEVER, is_woken, stand_in);
+    }
+
+    /// When nobody can go on, `stand_in` may do something, and says whether it did.
+    fn wait_or(
+        &self,
+        shared: &Shared,
+        until: impl Fn() -> u64,
+        is_woken: impl Fn() -> bool,
+        stand_in: impl Fn() -> bool,
+    ) {
         // Ordering: Relaxed, one thread at a time is inside.
         self.is_stuck.store(false, Ordering::Relaxed);
         let mut idle = 0;
         while !shared.is_forked() {
             let until = until();
             let goes_on = until <= self.seam.now() || is_woken();
-            // A timer that is armed may wake anybody; nothing else that is due later does.
             let deadline = self.next_deadline(shared).min(until);
-            if idle > IDLE && deadline == NEVER && !goes_on {
-                return self.give_up();
+            if idle > IDLE && !goes_on && !self.poll_all(shared) {
+                if deadline == NEVER {
+                    return self.give_up();
+                }
+                self.jump(deadline);
+                idle = 0;
+                continue;
             }
             match self.pick(goes_on) {
                 Pick::Host => return,
@@ -258,7 +291,7 @@ impl Simulation {
                     let was_idle = !self.step(shared, actor);
                     idle = if was_idle { idle + 1 } else { 0 };
                 }
-                Pick::Nobody(_) if self.poll_all(shared) => idle = 0,
+                Pick::Nobody(_) if self.poll_all(shared) || stand_in() => idle = 0,
                 Pick::Nobody(next) if next.min(deadline) == NEVER => return self.give_up(),
                 Pick::Nobody(next) => self.jump(next.min(deadline)),
             }
@@ -280,7 +313,18 @@ impl Simulation {
 
     /// Looks after slots whose owners cannot go on because what waits here is inside their turns. Whether
     /// anything was due.
+    ///
+    /// Not in the context of who waits here: that one would take a wake of its own for something that it
+    /// sees to when it is back from this wait, which it never is.
     fn poll_all(&self, shared: &Shared) -> bool {
+        let Some(shared) = shared.me.upgrade() else {
+            return false;
+        };
+        let cx = Context::new(&shared, Role::Service, shared.site);
+        context::enter(&cx, || self.poll_due(&shared))
+    }
+
+    fn poll_due(&self, shared: &Shared) -> bool {
         let mut any = false;
         for slot in 0..shared.slots.len() {
             if self.simulated().next_deadline(slot) <= self.seam.now() {
@@ -326,25 +370,26 @@ impl Simulation {
         let now = self.seam.now();
         let mut cast = self.cast.lock();
         let mut next = NEVER;
-        let mut ready = Vec::with_capacity(cast.actors.len());
-        for (at, actor) in cast.actors.iter().enumerate() {
+        let mut ready = u64::from(host);
+        for actor in &cast.actors {
             match actor.ready_at(self.simulated()) {
-                time if time <= now => ready.push(at),
+                time if time <= now => ready += 1,
                 time => next = next.min(time),
             }
         }
-        let count = ready.len() + usize::from(host);
-        if count == 0 {
+        if ready == 0 {
             return Pick::Nobody(next);
         }
-        // The one that is there is not a choice.
-        let chosen = if count == 1 {
+        // One alone is no choice.
+        let chosen = if ready == 1 {
             0
         } else {
-            self.below(count as u64) as usize
+            self.below(ready) as usize
         };
-        match ready.get(chosen) {
-            Some(&at) => {
+        let is_ready = |actor: &Actor| actor.ready_at(self.simulated()) <= now;
+        let mut candidates = (0..cast.actors.len()).filter(|&at| is_ready(&cast.actors[at]));
+        match candidates.nth(chosen) {
+            Some(at) => {
                 cast.depth += 1;
                 Pick::Actor(cast.actors.remove(at))
             }

@@ -371,3 +371,57 @@ impl What {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(events: &[What]) -> Trace {
+        let mut recorder = Recorder::new(0);
+        for event in events {
+            recorder.record(Who::Code, *event);
+        }
+        recorder.trace()
+    }
+
+    fn note(what: &'static str, value: u64) -> What {
+        What::Noted { what, value }
+    }
+
+    #[test]
+    fn order_kind_and_values_show_in_the_hash() {
+        let (slept, ended) = (What::Slept, What::Ended);
+        let all = [
+            trace(&[]),
+            trace(&[slept]),
+            trace(&[slept, ended]),
+            trace(&[ended, slept]),
+            trace(&[note("a", 1)]),
+            trace(&[note("a", 2)]),
+            trace(&[note("b", 1)]),
+            trace(&[What::Woke { unparked: true }]),
+            trace(&[What::Woke { unparked: false }]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            for other in &all[..at] {
+                assert_ne!(one.hash(), other.hash(), "{one} and {other}");
+            }
+        }
+        assert_eq!(trace(&[slept, ended]), trace(&[slept, ended]));
+    }
+
+    /// What is no longer told in words is still in the hash.
+    #[test]
+    fn old_events_are_left_out_and_counted() {
+        let long = |first| {
+            let mut events = vec![What::Slept; RECENT + 5];
+            events[0] = first;
+            trace(&events)
+        };
+        let (one, other) = (long(What::Slept), long(What::Ended));
+        assert_eq!(one.count(), RECENT as u64 + 5);
+        assert!(one.recent().eq(other.recent()));
+        assert_ne!(one, other);
+        assert!(one.to_string().contains("the first 5 are not shown"));
+    }
+}
