@@ -260,6 +260,16 @@ fn t14_reschedule() {
         assert!(task.await.unwrap().unwrap().is_err());
         assert!(thread.join().unwrap().is_expired());
 
+        // Later than it was, by what it is for: the first deadline does not count.
+        let (hand, handed) = async_channel::bounded(1);
+        let mut limited = timeout(50 * MS, async move {
+            let handle: heist::time::Deadline = handed.recv().await.unwrap();
+            handle.reschedule(Instant::now() + HOUR).unwrap();
+            sleep(60 * MS).await;
+        });
+        hand.send(limited.handle()).await.unwrap();
+        assert_eq!(limited.await, Ok(()));
+
         let mut limited = timeout(MS, catch_cancel(began.clone().hold::<()>()));
         limited.handle().reschedule(None).unwrap();
         let task = heist::spawn(limited);
@@ -279,6 +289,18 @@ fn t15_the_state_can_be_printed() {
         assert!(format!("{limited:?}").contains("Running"), "{limited:?}");
         assert_eq!(limited.await, Ok(()));
         assert!(format!("{handle:?}").contains("Finished"), "{handle:?}");
+
+        let mut limited = timeout(MS, pending::<()>());
+        let handle = limited.handle();
+        assert!(limited.await.is_err());
+        assert!(format!("{handle:?}").contains("Expired"), "{handle:?}");
+
+        let mut limited = timeout(MS, ready(()));
+        let handle = limited.handle();
+        handle.reschedule(None).unwrap();
+        let text = format!("{handle:?}");
+        assert!(text.contains("Active") && text.contains("None"), "{text}");
+        assert_eq!(limited.await, Ok(()));
     });
 }
 
