@@ -148,9 +148,10 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHa
 /// A poll ends just when the monitor has found it blocked. The note is taken back by one of the two, so
 /// that a worker that sleeps does not count as blocked; and the task in its LIFO slot is run once.
 ///
-/// Fails without the fence in `rescue`, without the one in `announce`; when the owner does not look for
-/// notes after it has announced its sleep; when `mark_blocked` counts after the note; when the monitor
-/// moves the task and wakes nobody for it.
+/// Fails without the fence in `rescue`, without the one in `announce`; when `rescue` does not look a
+/// second time whether the poll goes on; when the owner does not look for notes after it has announced
+/// its sleep; when `mark_blocked` counts after the note; when a note is taken by a load and a store; when
+/// the monitor moves the task and wakes nobody for it.
 #[test]
 fn models_a_worker_that_comes_back_is_not_blocked() {
     // Counted: 170.
@@ -176,8 +177,9 @@ fn models_a_worker_that_comes_back_is_not_blocked() {
 /// falls asleep, while the monitor looks twice. The task is taken out of the slot, by either, and run,
 /// or somebody is woken for it.
 ///
-/// Fails when `rescue` wakes nobody; when `claim` or `announce` has no fence; when the last look of the
-/// one that falls asleep leaves the injector out; when the task is taken by a load and a store.
+/// Fails when `rescue` wakes nobody; when the last look of the one that falls asleep leaves the injector
+/// out; when the task is taken by a load and a store. (The lock in place of the injector orders what the
+/// fences of `claim` and `announce` are for; `idle/models.rs` has those.)
 #[test]
 fn models_a_blocked_workers_next_task_is_taken_from_it() {
     // Counted: 2316.
@@ -203,7 +205,8 @@ fn models_a_blocked_workers_next_task_is_taken_from_it() {
 /// The owner comes back and takes its next task itself, while another worker that looks for work takes
 /// it for blocked, and the monitor moves the task: one of the three gets it.
 ///
-/// Fails when `Place::take` is a load and a store, and when the note is taken back twice.
+/// Fails when `Place::take` is a load and a store; when a note is taken, or taken back, by a load and a
+/// store; when `mark_blocked` counts after the note; when `rescue` wakes nobody.
 #[test]
 fn models_three_want_the_next_task() {
     // Counted: 9679.

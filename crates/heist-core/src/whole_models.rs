@@ -18,7 +18,7 @@
 mod world;
 
 use crate::sync::thread;
-use crate::{block_in_place, yield_now};
+use crate::{Handle, block_in_place, yield_now};
 use std::panic::Location;
 use std::task::Waker;
 use world::{Count, Event, Gate, assert_freed, config, go, here, model, runtime};
@@ -30,6 +30,10 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()
 
 /// Two foreign threads spawn, wait until that was run and spawn again, while workers come into being,
 /// search, steal and fall asleep: every task is run.
+///
+/// Fails when a push from outside wakes nobody (`Shared::wake_task`) or a spawn from outside does not look
+/// whether anybody is free to run it; when a worker looks for work before it announces its sleep and not
+/// after, or leaves the injector out of that look; when the end wakes no worker (step 6 of `closing.rs`).
 #[test]
 fn models_what_comes_from_outside_is_run() {
     model(50, || {
@@ -62,6 +66,10 @@ fn models_what_comes_from_outside_is_run() {
 }
 
 /// A task waits for an event that a foreign thread brings, while the workers fall asleep.
+///
+/// Fails when a push from outside wakes nobody; when a worker looks for work before it announces its
+/// sleep and not after, or leaves the injector out of that look; when the end of a task does not wake
+/// whoever awaits it; when the end of a run leaves a reference to `main` in `closing.rs`.
 #[test]
 fn models_a_foreign_wake_is_not_lost() {
     model(50, || {
@@ -87,6 +95,10 @@ fn models_a_foreign_wake_is_not_lost() {
 
 /// A task wakes another one and then blocks its worker until that one has run. The monitor takes it out
 /// of the LIFO slot, or a worker does that is about to park.
+///
+/// Fails when the monitor leaves the LIFO slot alone, or wakes nobody for what it has moved, and when a
+/// spawn starts no monitor. That a worker about to park looks into the slot is a short cut: it comes
+/// 2 ms before the monitor's second look, and without it nothing is lost.
 #[test]
 fn models_the_next_task_of_a_blocked_worker_is_run() {
     model(50, || {
@@ -114,6 +126,10 @@ fn models_the_next_task_of_a_blocked_worker_is_run() {
 
 /// The only worker blocks, twice, and says so; what it has in its queue meanwhile needs a spare, which
 /// is started, or is still there from the first time, or is just about to retire.
+///
+/// Fails when `needed_workers` does not count who is blocked; when a spare that retires counts itself out
+/// twice; when a worker that leaves its loop goes on searching. That `block` wakes somebody itself, and
+/// empties the LIFO slot, spares the wait for the monitor, which this model cannot tell apart.
 #[test]
 fn models_a_spare_comes_and_goes() {
     model(50, || {
@@ -130,6 +146,8 @@ fn models_a_spare_comes_and_goes() {
                 for _ in 0..30 {
                     yield_now().await;
                 }
+                let metrics = Handle::try_current().expect("a runtime").metrics();
+                assert!((1..=2).contains(&metrics.workers_started), "{metrics:?}");
             }
         });
         assert!(matches!(outcome, crate::Outcome::Output(())));
@@ -140,6 +158,9 @@ fn models_a_spare_comes_and_goes() {
 
 /// The first threads that are asked for cannot be had, while two foreign threads want something. Who
 /// is told so tries again; nothing that was accepted is left lying.
+///
+/// Fails when the slot of a thread that could not be started stays taken, and when that thread goes on
+/// counting as a searcher.
 #[test]
 fn models_a_failed_start_loses_no_task() {
     model(50, || {
@@ -173,6 +194,10 @@ fn models_a_failed_start_loses_no_task() {
 
 /// Foreign threads spawn while the loop ends. Each future is run, or dropped, once, by the time that the
 /// end is over and the spawner has its handle; the handle says which.
+///
+/// Fails when a closed list takes a task in; when the last task that ends does not tell who waits for
+/// that; when the end does not wait for tasks; when step 6 wakes no worker; when a thread that cannot be
+/// had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_spawn_against_the_end() {
     model(50, || {
@@ -210,6 +235,10 @@ fn models_spawn_against_the_end() {
 
 /// A foreign thread wakes a task while the loop ends, and keeps a waker for later. The future is dropped
 /// once, before the end is over; the late waker does no harm, and keeps nothing of the runtime.
+///
+/// Fails when the end does not queue a task that sleeps.
+/// What a guest may touch, and that the end waits for it, is in `guests_models.rs`: shuttle does not see
+/// memory that is freed too early. Here it is the count of drops, and who holds on to what.
 #[test]
 fn models_foreign_wake_against_the_end_of_a_runtime() {
     model(50, || {
@@ -257,6 +286,8 @@ fn models_foreign_wake_against_the_end_of_a_runtime() {
 
 /// The last handle, a join handle and an abort handle are used and dropped by a foreign thread while
 /// the runtime is dropped. Whoever comes last frees it, once.
+///
+/// Fails when the end does not wait for tasks, and when an output that nobody wants is left.
 #[test]
 fn models_the_last_handle_against_the_end() {
     model(50, || {
@@ -285,6 +316,10 @@ fn models_the_last_handle_against_the_end() {
 
 /// Closures that need each other: with two threads allowed, neither may wait for a thread that the
 /// other one has. Idle threads end whenever they like.
+///
+/// Fails when the spawner leaves the thread that it wakes in `idle`; when a thread that was woken leaves
+/// `notified`; when one whose time is over leaves `idle`, or goes without looking whether it was counted
+/// on; when a thread that ends stays in `threads`.
 #[test]
 fn models_two_closures_get_two_threads() {
     model(50, || {
@@ -330,6 +365,9 @@ fn models_two_closures_get_two_threads() {
 
 /// Closures are spawned by foreign threads while the loop ends: each is run or ends as cancelled, and
 /// is dropped once.
+///
+/// Fails when `close` wakes no idle thread, and when a thread that cannot be had because of the end is an
+/// error (`Threads::ensure_worker`).
 #[test]
 fn models_closures_against_the_end() {
     model(50, || {
@@ -367,6 +405,8 @@ fn models_closures_against_the_end() {
 
 /// No thread can be had for the pool when the first closures come: their handles say so, or another
 /// thread of the pool gets to them. Later there are as many as are allowed.
+///
+/// Fails when the queue is left to nobody, and when a thread that could not be started stays in `threads`.
 #[test]
 fn models_closures_without_a_thread_are_told() {
     model(50, || {
@@ -413,6 +453,8 @@ fn models_closures_without_a_thread_are_told() {
 
 /// `run` returns while a task that it has spawned goes on, and a foreign thread wakes that: somebody
 /// takes over the slot of the thread that leaves.
+///
+/// Fails when whoever leaves the last slot starts nobody (`Shared::worker_has_left`).
 #[test]
 fn models_a_task_outlives_the_run_that_spawned_it() {
     model(50, || {
@@ -428,6 +470,8 @@ fn models_a_task_outlives_the_run_that_spawned_it() {
                 event.await;
                 ran.pass();
             });
+            // It has had its turn, and waits, before the run ends.
+            yield_now().await;
         });
         assert!(matches!(outcome, crate::Outcome::Output(())));
         foreign.join().unwrap();
@@ -441,6 +485,8 @@ fn models_a_task_outlives_the_run_that_spawned_it() {
 
 /// A runtime is dropped by a task of another one, which must not wait, while one of its own tasks runs:
 /// its own threads end it, and the outer one waits for that.
+///
+/// Fails when nobody is asked to close the inner one, and when the outer one does not wait for that.
 #[test]
 fn models_a_runtime_is_dropped_by_a_task() {
     model(50, || {
@@ -471,6 +517,9 @@ fn models_a_runtime_is_dropped_by_a_task() {
 
 /// A task is woken, aborted and awaited from outside at once, and its handle is dropped half-way in the
 /// one case and polled to the end in the other. Its future is dropped once, and so is its output.
+///
+/// Fails when the end of a task does not wake whoever awaits it, and when an output that nobody wants is
+/// left.
 #[test]
 fn models_a_task_ends_while_it_is_aborted_and_awaited() {
     model(50, || {
@@ -507,6 +556,9 @@ fn models_a_task_ends_while_it_is_aborted_and_awaited() {
 /// The end of the loop comes while a task enters its region, while it waits there, or not at all, and
 /// somebody else asks for its end, too. A region that was entered catches one of the two; the cleanup
 /// goes on to its end, unless the other was a second explicit request.
+///
+/// Fails when the grace is over from the start; when the last task that ends does not tell who waits for
+/// that; when a thread that cannot be had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_cleanup_against_the_end() {
     model(50, || {
@@ -542,6 +594,8 @@ fn models_cleanup_against_the_end() {
 
 /// Everybody sleeps for so long that the monitor does, too. Then a foreign thread wakes a task, which
 /// wakes another one and blocks its worker until that one has run: the monitor is awake again.
+///
+/// Fails when a worker that wakes leaves the monitor asleep.
 #[test]
 fn models_the_monitor_wakes_with_the_workers() {
     model(10, || {

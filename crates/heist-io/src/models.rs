@@ -327,8 +327,8 @@ fn models_a_timer_is_never_overslept() {
 /// `Timers::close` sets it after the lock, and when `Word::finish` wakes nobody.
 #[test]
 fn models_close_ends_every_wait() {
-    // Counted: 75.
-    model(37, || {
+    // Counted: 181.
+    model(90, || {
         let driver = driver();
         let closer = thread::spawn({
             let driver = driver.clone();
@@ -591,8 +591,7 @@ fn models_a_move_against_deregister() {
 /// A source is closed and another one registered, whose descriptor has the number of the first, as
 /// likely as not. An event of the first is still under way in a batch. It must not reach the second.
 ///
-/// Fails when `Registry::get` does not compare the generation, and when `apply` looks a record up before
-/// it has the batch.
+/// Fails when `Registry::get` does not compare the generation, and when that does not go up.
 #[test]
 fn models_a_late_event_of_a_closed_source_reaches_nobody() {
     // Counted: 249.
@@ -616,8 +615,8 @@ fn models_a_late_event_of_a_closed_source_reaches_nobody() {
 /// A task waits for a source while its event comes and another task takes it out of the driver. It is
 /// told one or the other; afterwards nothing but the end is told.
 ///
-/// Fails when `deregister` does not run the wakers, when `Word::finish` wakes nobody, and when
-/// `Word::wait` does not look at the end.
+/// Fails when `deregister` does not run the wakers, when `Record::finish` collects nobody, and when a wait
+/// goes by the state of before it.
 #[test]
 fn models_a_wait_against_an_event_and_deregister() {
     // Counted: 32747.
@@ -665,6 +664,8 @@ impl Owner {
             move || {
                 driver.attach(0);
                 for hour in hours {
+                    // A place to be interrupted at: setting the clock is none.
+                    let _ = ends.load(Relaxed);
                     clock::model::set(*hour);
                     driver.poll(0);
                 }
@@ -696,11 +697,13 @@ fn hour(hours: u64) -> u64 {
 /// come, and its owner sleeps for ever when the task moves it to an earlier time. The task is woken for
 /// the second one, whatever has become of the first.
 ///
-/// Fails when `rearm` answers that an entry was there which is not, and when a reset rouses nobody.
+/// Fails when `rearm` answers that an entry was there which is not; when a reset rouses nobody; when
+/// `arm` does not lower the alarm, and when `pop` sets it too late.
 #[test]
 fn models_a_timer_fires_against_a_reset() {
     for comes in [true, false] {
-        model(1, move || {
+        // Counted: 2975.
+        model(1400, move || {
             let driver = driver();
             let (first, second) = (if comes { hour(1) } else { NEVER }, hour(2));
             let mut timer = driver.timer(0);
@@ -741,12 +744,12 @@ fn models_a_timer_fires_against_another_waker() {
 /// A timer fires while it is given up, and another one takes its place in the wheel. The second is not
 /// given up with it, and its task is woken. Nothing is left.
 ///
-/// Fails when an id is good for whatever is in its place, and when `cancel` silences the alarm although
-/// there are others.
+/// Fails when an id is good for whatever is in its place; when `cancel` silences the alarm although there
+/// are others; when `arm` rouses nobody.
 #[test]
 fn models_a_timer_fires_against_its_cancellation() {
-    // Counted: 34811.
-    model(17400, || {
+    // Counted: 46617.
+    model(23300, || {
         let driver = driver();
         let (first, second) = (hour(1), hour(2));
         let mut given_up = driver.timer(0);

@@ -17,12 +17,11 @@ use loom::thread;
 /// The owner pushes more than its deque holds, and takes what it can get, while a thief steals a batch
 /// and works it off. Each task comes out once.
 ///
-/// Fails when `refill` or `steal_into` takes from a list and leaves a task there; when `pop` does not
-/// look at the overflow; when the lengths are announced before the lists are changed.
+/// Fails when `take` does not hand over the rest of a batch, and when `pop` does not look at the overflow.
 #[test]
 fn models_each_task_of_a_queue_is_run_once() {
-    // Counted: 109.
-    model(54, || {
+    // Counted: 211.
+    model(100, || {
         let (queue, own) = Queue::new();
         let world = Arc::new((queue, AtomicUsize::new(0)));
         for task in 0..LOCAL_QUEUE + 3 {
@@ -56,8 +55,8 @@ fn models_each_task_of_a_queue_is_run_once() {
 /// The owner moves what did not fit from the overflow to its deque. There is one task all the time, so
 /// whoever looks at any moment must not find the queue empty.
 ///
-/// Fails when `is_empty` looks at the deque first, and when `Locked` announces the lengths before the
-/// tasks are moved.
+/// Fails when `is_empty` looks at the deque first, and when `refill` announces that the list is empty
+/// before it moves the tasks.
 #[test]
 fn models_a_task_that_moves_is_seen_in_one_of_two_places() {
     // Counted: 14.

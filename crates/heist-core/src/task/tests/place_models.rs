@@ -18,8 +18,9 @@ fn run(sum: &AtomicUsize, task: Option<Runnable>) {
 /// The owner puts two tasks while two others empty the place, as a worker that looks for work and the
 /// monitor may. Each task comes out once, with what its spawner wrote.
 ///
-/// Fails when `put` is a load and a store (a task is lost or comes out twice), when its swap is Relaxed,
-/// Release alone or Acquire alone, and when the swap of `take` is Relaxed, or a load and a store.
+/// Fails when `put` is a load and a store (a task is lost or comes out twice), when its swap is Relaxed
+/// or Acquire alone, and when the swap of `take` is Relaxed, or a load and a store. (The Acquire of `put`
+/// is for a task that an earlier owner has left, and the slot's `home` orders those as well.)
 #[test]
 fn models_place_gives_each_task_once() {
     // Counted: 1423.
