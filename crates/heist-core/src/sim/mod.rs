@@ -118,6 +118,8 @@ struct Cast {
     activated: u32,
     /// How many have a turn, one inside the other.
     depth: usize,
+    /// They were run down: whoever had a turn meanwhile has to end by itself.
+    over: bool,
 }
 
 /// Who goes on.
@@ -350,6 +352,7 @@ impl Simulation {
     pub(crate) fn run_down(&self, shared: &Shared) {
         let _inside = self.enter();
         self.wait(shared, || NEVER, || self.cast.lock().actors.is_empty());
+        self.cast.lock().over = true;
     }
 
     // --- Turns ---
@@ -393,7 +396,12 @@ impl Simulation {
         };
         self.pass_turn();
         let before = self.recorder.lock().progress();
-        match actor.turn(self, &shared) {
+        let mut next = actor.turn(self, &shared);
+        while matches!(next, Next::Again) && self.cast.lock().over {
+            // The loop has ended inside this turn, and nobody steps any more.
+            next = actor.turn(self, &shared);
+        }
+        match next {
             Next::Again => self.put_back(actor),
             Next::Over => {
                 self.record(actor.who(), What::Ended);
