@@ -27,14 +27,14 @@ const SEEDS: u64 = 200;
 const TWICE_ONE_IN: u64 = 50;
 
 /// The most tasks of one program.
-const ROOM: usize = 80;
+const ROOM: usize = 120;
 
 /// Whoever goes on later than this after it could was woken late, if no worker stalls: a turn takes a few
 /// microseconds, so this is some hundred turns.
 const LATE: Duration = Duration::from_millis(1);
 
-/// The same where workers stall, for some milliseconds each. Several may, and one after the other.
-const LATE_IN_STALLS: Duration = Duration::from_millis(50);
+/// The same where workers stall, for up to 8 ms each: two of them, one after the other.
+const LATE_IN_STALLS: Duration = Duration::from_millis(20);
 
 /// A seed takes some milliseconds of real time. One that takes this long hangs.
 const HANGS: Duration = Duration::from_secs(20);

@@ -470,6 +470,34 @@ fn it_is_dropped_anywhere() {
     });
 }
 
+/// Workers and the runtime hold each other; none of them is left at the end, also if that has come inside of
+/// the turn of one.
+#[test]
+fn nothing_of_it_is_left() {
+    within(|| {
+        for seed in SEEDS {
+            let kept = Arc::new(());
+            let keeping = || {
+                let held = kept.clone();
+                let builder = builder(seed).on_error(move |_| _ = &held);
+                builder.build().expect("a runtime")
+            };
+            keeping().run(busy());
+            assert_eq!(Arc::strong_count(&kept), 1, "seed {seed}");
+            let own = keeping();
+            let handle = own.handle();
+            let task = handle.spawn(async move { drop(own) });
+            handle.block_on(task).expect("it ends before the loop does");
+            drop(handle);
+            assert_eq!(
+                Arc::strong_count(&kept),
+                1,
+                "seed {seed}, dropped inside of itself"
+            );
+        }
+    });
+}
+
 /// A runtime can be run in a closure of another one alone.
 async fn with_tasks_in_closure(make: impl Fn(u64) -> Runtime + Send + 'static) -> Runtime {
     heist::spawn_blocking(move || make(0)).await.unwrap()

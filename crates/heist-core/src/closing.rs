@@ -9,7 +9,8 @@
 //!    get `blocking_grace`.
 //! 4. Guests leave.
 //! 5. The driver is closed: whoever still waits for it gets an error.
-//! 6. `OVER` is announced, and every thread of the runtime is joined.
+//! 6. `OVER` is announced, and every thread of the runtime is joined. (In a simulation, which has none,
+//!    all that would be threads are stepped to their ends.)
 //! 7. The driver gives its file descriptors back.
 //!
 //! The thread that does this owns a slot if one is vacant, so that a runtime without threads can
@@ -261,6 +262,12 @@ impl Closing {
         self.requested.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether the end was asked for, and not begun by anybody since.
+    fn take_request(&self) -> bool {
+        // Ordering: Acquire, see `close_later`.
+        self.requested.fetch_and(!ASKED, Ordering::Acquire) & ASKED != 0
+    }
+
     pub(crate) fn count_cancelled(&self, kind: Kind) {
         self.cancelled_of(kind).fetch_add(1, Ordering::Relaxed);
     }
@@ -407,7 +414,7 @@ pub(crate) fn close_later(
         cx.shared.closing.adopt(shared.clone());
     }
     shared.closing.inner.lock().whole = whole;
-    // Ordering: Release pairs with the Acquire in `close_as_asked`: `whole`.
+    // Ordering: Release pairs with the Acquire in `take_request`: `whole`.
     let requested = &shared.closing.requested;
     requested.fetch_or(ASKED, Ordering::Release);
     shared.monitor.unpark();
@@ -423,15 +430,25 @@ pub(crate) fn close_as_asked(cx: &Context<'_>) -> bool {
     if cx.shared.is_forked() {
         return false;
     }
-    // Ordering: Acquire, see `close_later`.
-    let requested = &cx.shared.closing.requested;
-    if requested.fetch_and(!ASKED, Ordering::Acquire) & ASKED != 0 {
+    if cx.shared.closing.take_request() {
         let whole = cx.shared.closing.inner.lock().whole;
         let graces = Graces::new(cx.shared, whole);
         // `None` if the dropper's own thread has begun meanwhile.
         let _ = close_here(cx, &graces, Cleanup::default());
     }
     true
+}
+
+/// The thread that stepped a simulation in `block_on` leaves it: nobody else would do what was asked for.
+pub(crate) fn close_before_leaving(shared: &Arc<Shared>, site: &'static Location<'static>) {
+    if shared.sim.is_none() || shared.is_forked() {
+        return;
+    }
+    let is_inside = context::with(|cx| cx.is_some_and(|cx| Arc::ptr_eq(cx.shared, shared)));
+    if !is_inside && shared.closing.take_request() {
+        let whole = shared.closing.inner.lock().whole;
+        close(shared, site, whole);
+    }
 }
 
 /// The steps. The thread's context is `cx`. `None` if somebody else has begun them, or in the child

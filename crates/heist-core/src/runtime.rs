@@ -389,6 +389,14 @@ impl Handle {
         if self.is_forked() {
             return Err(NotEntered::Forked);
         }
+        /// Also if the future panics.
+        struct Leave<'a>(&'a Handle, &'static Location<'static>);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                closing::close_before_leaving(&self.0.shared, self.1);
+            }
+        }
+        let _leave = Leave(self, site);
         // While we are here somebody must work: the thread of a `run` that ends sees to it.
         let _visit = self.shared.visit();
         if !self.shared.closing.has_begun() {

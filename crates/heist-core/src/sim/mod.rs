@@ -38,18 +38,21 @@
 //! # Time
 //!
 //! A turn takes a few microseconds, so that a task that yields until a deadline gets there. When nobody
-//! can go on, time jumps to the earliest deadline: of a timer, a grace, a nap of the monitor's.
+//! can go on, time jumps to the earliest deadline: of a timer, a grace, a nap of the monitor's. When for
+//! long nobody did more than to look, it jumps to that of a timer or a grace, over all looks between.
 //!
 //! # Invariants
 //!
 //! 1. One thread at a time is inside ([`Simulation::enter`]); no lock is held during a turn.
 //! 2. An actor that has a turn is not in the list, so it is not stepped inside itself. A turn inside
 //!    another's is that of a third: code that blocks in a poll (`block_in_place`, `block_on` in a closure)
-//!    steps those that are left. The host is none of them.
+//!    steps those that are left. The host is none of them: what is queued for it is taken by others, or
+//!    run by whoever waits ([`Simulation::wait_inside`]), and `main` does not go on.
 //! 3. *No turn is lost.* An actor is asleep after `Worker::lie_down` has announced it, or has nothing to
 //!    do; all that others do for it is what they do for a thread.
-//! 4. If nobody can go on and no deadline is left, or nobody does anything but look, nobody ever will: only this thread wakes, unless a
-//!    foreign thread holds a waker. `main` ends with a deadlock then.
+//! 4. If nobody can go on, or does more than to look, and no timer is armed, nobody ever will: only this
+//!    thread wakes, unless a foreign thread holds a waker. `main` ends with a deadlock then.
+//! 5. When the loop has ended, every actor has. One inside whose turn that happened ends with its turn.
 //!
 //! # What it does not show
 //!
@@ -118,6 +121,8 @@ struct Cast {
     activated: u32,
     /// How many have a turn, one inside the other.
     depth: usize,
+    /// They were run down: whoever had a turn meanwhile has to end by itself.
+    over: bool,
 }
 
 /// Who goes on.
@@ -361,6 +366,7 @@ impl Simulation {
     pub(crate) fn run_down(&self, shared: &Shared) {
         let _inside = self.enter();
         self.wait(shared, || NEVER, || self.cast.lock().actors.is_empty());
+        self.cast.lock().over = true;
     }
 
     // --- Turns ---
@@ -404,7 +410,12 @@ impl Simulation {
         };
         self.pass_turn();
         let before = self.recorder.lock().progress();
-        match actor.turn(self, &shared) {
+        let mut next = actor.turn(self, &shared);
+        while matches!(next, Next::Again) && self.cast.lock().over {
+            // The loop has ended inside this turn, and nobody steps any more.
+            next = actor.turn(self, &shared);
+        }
+        match next {
             Next::Again => self.put_back(actor),
             Next::Over => {
                 self.record(actor.who(), What::Ended);
