@@ -11,9 +11,11 @@ mod descriptors;
 mod faults;
 mod idle;
 mod lifetime;
+mod seeds;
 mod sim;
 mod threads;
 mod timers;
+mod torture;
 
 use heist_tests::support::ALL_IS_WELL;
 
@@ -44,6 +46,8 @@ fn main() {
         idle::costs_nothing,
         deadlock::found,
         deadlock::not_found,
+        seeds::fails_under_a_seed,
+        torture::random_programs,
         sim::traces,
         debug::stalls_are_reported,
         debug::stalls_are_not_reported,

@@ -40,4 +40,6 @@ mod documents {
     mod inspect {}
     #[doc = include_str!("../../docs/guide/deadlock.md")]
     mod deadlock {}
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    mod testing {}
 }

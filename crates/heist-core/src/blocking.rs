@@ -119,7 +119,7 @@ impl Pool {
             // The list was open a moment ago: the end of the loop has just come by here, and
             // waits for this task.
             drop(state);
-            return end_unrun(shared, task, |label| JoinError::cancelled(label, None));
+            return cancel_unrun(shared, task);
         }
         state.queue.push_back(task);
         if state.idle > 0 {
@@ -180,19 +180,17 @@ impl Pool {
     }
 
     /// The end of the loop: refuses closures, ends those that have not begun, and lets idle
-    /// threads go. Returns how many had not begun. The list of tasks must be closed.
-    pub(crate) fn close(&self, shared: &Shared) -> usize {
+    /// threads go. The list of tasks must be closed.
+    pub(crate) fn close(&self, shared: &Shared) {
         let queue = {
             let mut state = self.lock();
             state.closed = true;
             self.work.notify_all();
             std::mem::take(&mut state.queue)
         };
-        let ended = queue.len();
         for task in queue {
-            end_unrun(shared, task, |label| JoinError::cancelled(label, None));
+            cancel_unrun(shared, task);
         }
-        ended
     }
 
     /// The next closure for a part of a simulation that stands for a thread, or `None`: it ends, since
@@ -265,6 +263,13 @@ fn thread(shared: &Arc<Shared>) {
         return;
     }
     shared.config.hooks.thread_stop();
+}
+
+/// The end of the loop ends a closure before it has begun.
+fn cancel_unrun(shared: &Shared, task: Runnable) {
+    // Counted before its list is empty, which the end of the loop waits for.
+    shared.closing.count_cancelled(Kind::Blocking);
+    end_unrun(shared, task, |label| JoinError::cancelled(label, None));
 }
 
 /// Ends a closure that will not run.

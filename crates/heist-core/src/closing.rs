@@ -27,7 +27,7 @@ use crate::pinned::Pinned;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::sim::Simulation;
-use crate::task::{JoinError, Label, TaskList};
+use crate::task::{JoinError, Kind, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
 use parking_lot::{Condvar, Mutex};
 use std::panic::Location;
@@ -42,8 +42,9 @@ use std::time::{Duration, Instant};
 pub struct ShutdownReport {
     /// Tasks that were still going on and were cancelled: their futures were dropped.
     pub cancelled: usize,
-    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and came to
-    /// their own end within `cancel_grace`.
+    /// Tasks that caught the cancellation, or were cleaning up after an earlier one, and ended within
+    /// `cancel_grace`. One that let the cancellation go on, or was asked to end once more, is among the
+    /// `cancelled` as well.
     pub finished_cleanup: Vec<Label>,
     /// Tasks that were still cleaning up when `cancel_grace` was over, and were dropped. They are
     /// among the `cancelled`.
@@ -189,6 +190,8 @@ pub(crate) struct Closing {
     inner: Mutex<Inner>,
     over: Condvar,
     cancelled: AtomicUsize,
+    /// Closures of the blocking pool among them are counted apart.
+    closures_cancelled: AtomicUsize,
     /// Who ends the loop: where that was asked for.
     site: OnceLock<&'static Location<'static>>,
 }
@@ -225,6 +228,7 @@ impl Closing {
             inner: Mutex::default(),
             over: Condvar::new(),
             cancelled: AtomicUsize::new(0),
+            closures_cancelled: AtomicUsize::new(0),
             site: OnceLock::new(),
         }
     }
@@ -265,8 +269,15 @@ impl Closing {
         self.requested.fetch_and(!ASKED, Ordering::Acquire) & ASKED != 0
     }
 
-    pub(crate) fn count_cancelled(&self) {
-        self.cancelled.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_cancelled(&self, kind: Kind) {
+        self.cancelled_of(kind).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn cancelled_of(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Blocking => &self.closures_cancelled,
+            _ => &self.cancelled,
+        }
     }
 
     pub(crate) fn count_unseen(&self, error: &JoinError) {
@@ -461,7 +472,8 @@ pub(crate) fn close_here(
     }
     // Set before any task is asked: regions say who has.
     let site = *closing.site.get_or_init(|| cx.site);
-    let already = closing.cancelled.load(Ordering::Relaxed);
+    let cancelled = |kind| closing.cancelled_of(kind).load(Ordering::Relaxed);
+    let already = [Kind::Send, Kind::Blocking].map(cancelled);
     let mut report = ShutdownReport::default();
 
     closing.inner.lock().waiter = Some(Waiter {
@@ -494,7 +506,7 @@ pub(crate) fn close_here(
         .tasks
         .close(site, |_| unreachable!("a closure is never idle"));
     closed.run();
-    report.blocking_cancelled = shared.blocking.close(shared);
+    shared.blocking.close(shared);
     report.blocking_abandoned = wait_for_closures(cx, graces.blocking());
 
     // The runtimes that were dropped in our tasks.
@@ -530,7 +542,8 @@ pub(crate) fn close_here(
     // 7.
     shared.seam.release();
 
-    report.cancelled = closing.cancelled.load(Ordering::Relaxed) - already;
+    report.cancelled = cancelled(Kind::Send) - already[0];
+    report.blocking_cancelled = cancelled(Kind::Blocking) - already[1];
     report.took = began.elapsed();
     let mut inner = closing.inner.lock();
     report.panicked = std::mem::take(&mut inner.panicked);

@@ -174,7 +174,9 @@ impl MainLoop {
             }
             let step = match &self.worker {
                 // As after a poll of `main`.
-                _ if ran && self.shared.closing.is_requested() => Step::Ran,
+                _ if ran && self.shared.closing.is_requested() && self.shared.is_forked() => {
+                    Step::Ran
+                }
                 Some(worker) => worker.step(cx),
                 None => Step::WouldPark(NEVER),
             };

@@ -66,6 +66,9 @@ pub trait Seam: Send + Sync + 'static {
 
 /// What a simulation asks of a seam instead of blocking on it.
 pub trait Simulated {
+    /// The number that the numbers of [`Seam::seed`] come from.
+    fn origin(&self) -> u64;
+
     /// The earliest time at which [`Seam::poll`] of `slot` may have something to do; [`NEVER`] if there
     /// is none.
     fn next_deadline(&self, slot: usize) -> u64;

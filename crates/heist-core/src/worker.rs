@@ -727,6 +727,7 @@ pub(crate) fn heed(cx: &Context<'_>, notes: u8) {
 
 /// Drops the future of a task that was asked to end, and completes it.
 pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running) {
+    let kind = running.header().kind();
     let error = JoinError::cancelled(&running.header().label(), running.header().why());
     let id = watch_id(running.header());
     let current = Current::Task(running.pointer());
@@ -734,7 +735,7 @@ pub(crate) fn cancel(cx: &Context<'_>, slot: Option<&Slot>, mut running: Running
     let idle = never_polled(cx, running.header());
     watched(cx, slot, id, current, || {
         running.cancel(error);
-        cx.shared.closing.count_cancelled();
+        cx.shared.closing.count_cancelled(kind);
         complete(cx, running);
         if let Some(report) = &idle {
             cx.shared.config.hooks.report(report);

@@ -9,9 +9,9 @@
 //! it was.
 #![forbid(unsafe_code)]
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, quote};
-use syn::Signature;
+use syn::{ReturnType, Signature};
 
 use crate::function::Function;
 use crate::options::Options;
@@ -22,9 +22,17 @@ use crate::options::Options;
 /// start a hundred threads per core.
 const TEST_WORKERS: usize = 2;
 
+/// The seed of a test with `virtual_time` that does not say which: any would do.
+const SEED: u64 = 0;
+
 /// Expands `#[heist::main(<options>)] <item>`.
 pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand(options, item, "#[heist::main]", |function, options| {
+        if let Some(name) = simulation(options) {
+            let message = format!("`{name}` is for tests: `main` runs in no simulation");
+            let error = syn::Error::new(name.span(), message);
+            return refused(&error, function.to_token_stream());
+        }
         let heist = krate(options);
         let name = &function.signature.ident;
         let workers = options
@@ -69,10 +77,40 @@ pub(crate) fn test(options: TokenStream, item: TokenStream) -> TokenStream {
             Some(workers) => workers.to_token_stream(),
             None => quote!(#TEST_WORKERS),
         };
-        let call =
-            quote!(#heist::__private::run_test(|builder| builder.workers(#workers), #name()));
-        plain_function(function, quote!(#[::core::prelude::v1::test]), call)
+        let configure = quote!(|builder| builder.workers(#workers));
+        let seed = match (&options.seed, &options.virtual_time) {
+            (Some((_, seed)), _) => Some(seed.to_token_stream()),
+            (None, Some(_)) => Some(quote!(#SEED)),
+            (None, None) => None,
+        };
+        let call = match (&options.seeds, &options.seed, seed) {
+            (Some((many, _)), Some(_), _) => {
+                let message = "`seeds` tries the seeds from 0 on: `seed` beside it has no meaning";
+                let error = syn::Error::new(many.span(), message);
+                return refused(&error, function.to_token_stream());
+            }
+            (Some((_, seeds)), None, _) => {
+                quote!(#heist::__private::explore_test(#configure, #seeds, #name))
+            }
+            (None, _, Some(seed)) => {
+                quote!(#heist::__private::simulate_test(#configure, #seed, #name()))
+            }
+            (None, _, None) => quote!(#heist::__private::run_test(#configure, #name())),
+        };
+        let test = quote!(#[::core::prelude::v1::test]);
+        match options.seeds {
+            // What the last of many runs answers is nothing to the harness: the first failure panics.
+            Some(_) => plain_function_with(function, ReturnType::Default, test, call),
+            None => plain_function(function, test, call),
+        }
     })
+}
+
+/// The name of an option that asks for a simulation, if one does.
+fn simulation(options: &Options) -> Option<&Ident> {
+    let seeds = options.seed.iter().chain(&options.seeds);
+    let names = seeds.map(|(name, _)| name);
+    names.chain(&options.virtual_time).next()
 }
 
 /// What both attributes share: read, check, write, and put the errors beside the result.
@@ -121,8 +159,20 @@ fn krate(options: &Options) -> TokenStream {
     }
 }
 
-/// The plain function around `function`; `call` runs the async function inside it.
+/// The plain function around `function`; `call` runs the async function inside it, and answers what
+/// that one does.
 fn plain_function(function: &Function, marker: TokenStream, call: TokenStream) -> TokenStream {
+    let output = function.signature.output.clone();
+    plain_function_with(function, output, marker, call)
+}
+
+/// Likewise, where `call` answers `output`.
+fn plain_function_with(
+    function: &Function,
+    output: ReturnType,
+    marker: TokenStream,
+    call: TokenStream,
+) -> TokenStream {
     let Function {
         attributes,
         visibility,
@@ -131,6 +181,7 @@ fn plain_function(function: &Function, marker: TokenStream, call: TokenStream) -
     } = function;
     let outer = Signature {
         asyncness: None,
+        output,
         ..signature.clone()
     };
     quote! {
@@ -267,6 +318,53 @@ mod tests {
         );
         let found = test(tokens("workers = 5"), tokens("async fn it_works() {}")).to_string();
         assert!(found.contains("builder . workers (5)"), "{found}");
+    }
+
+    #[test]
+    fn a_seed_or_virtual_time_asks_for_a_simulation() {
+        let call = |options: &str| test(tokens(options), tokens("async fn it() {}")).to_string();
+        let simulated = ":: heist :: __private :: simulate_test (| builder | builder . workers";
+        for (options, rest) in [
+            ("seed = 7", "(2usize) , 7 , it ())"),
+            ("virtual_time", "(2usize) , 0u64 , it ())"),
+            ("seed = 7, virtual_time", "(2usize) , 7 , it ())"),
+            ("virtual_time, workers = 3, seed = A", "(3) , A , it ())"),
+        ] {
+            let found = call(options);
+            assert!(found.contains(&format!("{simulated} {rest}")), "{found}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_explored_and_the_test_answers_nothing() {
+        let item = tokens("async fn it() -> Result<(), E> { Ok(()) }");
+        for options in ["seeds = 10", "virtual_time, seeds = 10"] {
+            assert_same(
+                test(tokens(options), item.clone()),
+                quote! {
+                    #[::core::prelude::v1::test]
+                    fn it() {
+                        async fn it() -> Result<(), E> { Ok(()) }
+                        ::heist::__private::explore_test(|builder| builder.workers(2usize), 10, it)
+                    }
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn a_seed_beside_seeds_and_a_simulation_of_main_are_refused() {
+        let item = || tokens("async fn it() {}");
+        let (messages, functions) = errors_and_items(test(tokens("seed = 1, seeds = 2"), item()));
+        assert_eq!(messages.len(), 1);
+        assert!(messages[0].contains("`seed` beside it"), "{messages:?}");
+        assert_eq!(functions.len(), 1, "the function as it was");
+        for options in ["seed = 1", "seeds = 2", "virtual_time"] {
+            let (messages, functions) = errors_and_items(main(tokens(options), item()));
+            assert_eq!(messages.len(), 1, "{options}");
+            assert!(messages[0].contains("is for tests"), "{messages:?}");
+            assert_eq!(functions.len(), 1, "{options}");
+        }
     }
 
     #[test]

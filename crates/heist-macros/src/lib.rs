@@ -112,12 +112,19 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// - `workers = N`: the number of workers, an expression of type `usize`. Default: 2, so that tasks
 ///   meet a second thread also on a machine with one core. A literal `0` is a compile error.
+/// - `seed = N`: runs the test in a simulation (`heist::sim`), where the seed `N`, an expression of type
+///   `u64`, decides what happens when, and time is virtual. The environment variable `HEIST_SEED` has
+///   precedence.
+/// - `virtual_time`: likewise, with the seed 0 unless `seed` says otherwise.
+/// - `seeds = N`: runs the test in a simulation with each of `N` seeds, as `heist::sim::explore` does,
+///   and stops at the first that fails. The function then answers `()` or a `Result`.
 /// - `crate = path`: where to find the crate `heist`, when it is renamed or re-exported. Default:
 ///   `::heist`.
 ///
 /// # Panics
 ///
-/// The test panics when its body does, when the runtime cannot be built, and when tasks leaked.
+/// The test panics when its body does, when the runtime cannot be built, and when tasks leaked. In a
+/// simulation also when `HEIST_SEED` is no number.
 ///
 /// # Examples
 ///
@@ -132,6 +139,11 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///     heist::spawn(async {}).await
 /// }
 ///
+/// #[heist::test(virtual_time)]
+/// async fn an_hour_takes_no_time() {
+///     heist::sleep(std::time::Duration::from_secs(3600)).await;
+/// }
+///
 /// #[heist::test]
 /// #[should_panic(expected = "on purpose")]
 /// async fn a_panic_of_the_body_fails_the_test() {
@@ -140,11 +152,17 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # fn main() {}
 /// ```
 ///
-/// A test has no arguments; this does not compile:
+/// A test has no arguments, and one seed or many; these do not compile:
 ///
 /// ```compile_fail
 /// #[heist::test]
 /// async fn with_an_argument(n: u32) {}
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail
+/// #[heist::test(seed = 1, seeds = 100)]
+/// async fn with_one_seed_and_many() {}
 /// # fn main() {}
 /// ```
 #[proc_macro_attribute]

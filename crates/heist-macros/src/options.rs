@@ -1,5 +1,5 @@
 //! What is written in the brackets of an attribute: `workers = N`, `crate = path`,
-//! `cancel_on_ctrl_c`.
+//! `cancel_on_ctrl_c`, `seed = N`, `seeds = N`, `virtual_time`.
 //!
 //! Reading never stops at the first mistake inside an option: all are collected, so that the
 //! compiler shows them together. The options that were right are kept, and the expansion goes on
@@ -21,7 +21,16 @@ pub(crate) struct Options {
     pub(crate) krate: Option<Path>,
     /// `cancel_on_ctrl_c`, a word without a value: where it stands.
     pub(crate) cancel_on_ctrl_c: Option<Ident>,
+    /// `seed = N`: the name, and the number.
+    pub(crate) seed: Option<(Ident, Expr)>,
+    /// `seeds = N`: likewise, never a literal zero.
+    pub(crate) seeds: Option<(Ident, Expr)>,
+    /// `virtual_time`, a word without a value: where it stands.
+    pub(crate) virtual_time: Option<Ident>,
 }
+
+/// The options that are words without a value.
+const WORDS: [&str; 2] = ["cancel_on_ctrl_c", "virtual_time"];
 
 impl Options {
     /// Reads the tokens between the brackets of `#[heist::<attribute>(..)]`.
@@ -43,9 +52,13 @@ impl Options {
         while !input.is_empty() {
             // `crate` is a keyword, so any identifier must do.
             let name = Ident::parse_any(input)?;
-            if name == "cancel_on_ctrl_c" && !input.peek(Token![=]) {
-                let word = name.clone();
-                if let Err(error) = store(&mut self.cancel_on_ctrl_c, word, &name) {
+            if WORDS.iter().any(|word| name == word) && !input.peek(Token![=]) {
+                let place = if name == WORDS[0] {
+                    &mut self.cancel_on_ctrl_c
+                } else {
+                    &mut self.virtual_time
+                };
+                if let Err(error) = store(place, name.clone(), &name) {
                     mistakes.add(error);
                 }
                 if !input.is_empty() {
@@ -87,16 +100,26 @@ impl Options {
                 let value = input.call(Path::parse_mod_style)?;
                 Ok(store(&mut self.krate, value, name))
             }
-            "cancel_on_ctrl_c" => {
+            "seed" => {
+                let value: Expr = input.parse()?;
+                let value = check_seed(&value).map(|()| (name.clone(), value));
+                Ok(value.and_then(|value| store(&mut self.seed, value, name)))
+            }
+            "seeds" => {
+                let value: Expr = input.parse()?;
+                let value = check_seeds(&value).map(|()| (name.clone(), value));
+                Ok(value.and_then(|value| store(&mut self.seeds, value, name)))
+            }
+            word if WORDS.contains(&word) => {
                 input.parse::<Expr>()?;
-                let message = "the option `cancel_on_ctrl_c` has no value: write the word alone";
+                let message = format!("the option `{word}` has no value: write the word alone");
                 Ok(Err(syn::Error::new(name.span(), message)))
             }
             _ => {
                 input.parse::<Expr>()?;
                 let message = format!(
-                    "unknown option `{name}`; the options are `workers = N`, `crate = path` and \
-                     `cancel_on_ctrl_c`"
+                    "unknown option `{name}`; the options are `workers = N`, `crate = path`, \
+                     `cancel_on_ctrl_c`, `seed = N`, `seeds = N` and `virtual_time`"
                 );
                 Ok(Err(syn::Error::new(name.span(), message)))
             }
@@ -134,6 +157,50 @@ fn check_workers(value: &Expr) -> syn::Result<()> {
         _ => return Ok(()),
     };
     Err(syn::Error::new(value.span(), complaint))
+}
+
+/// Refuses a literal that cannot be a seed.
+fn check_seed(value: &Expr) -> syn::Result<()> {
+    match number(value) {
+        Number::Some(_) | Number::Unknown => Ok(()),
+        Number::None => {
+            let complaint = "the seed must be a whole number that fits in `u64`: `seed = 7`";
+            Err(syn::Error::new(value.span(), complaint))
+        }
+    }
+}
+
+/// Refuses a literal that cannot be a number of seeds.
+fn check_seeds(value: &Expr) -> syn::Result<()> {
+    let complaint = match number(value) {
+        Number::Some(0) => "a test that tries no seed tests nothing: `seeds = 1` or more",
+        Number::Some(_) | Number::Unknown => return Ok(()),
+        Number::None => {
+            "the number of seeds must be a whole number that fits in `u64`: `seeds = 100`"
+        }
+    };
+    Err(syn::Error::new(value.span(), complaint))
+}
+
+/// What an expression is that stands for a `u64`.
+enum Number {
+    /// A literal that is one.
+    Some(u64),
+    /// A literal that is none.
+    None,
+    /// For the compiler to find out.
+    Unknown,
+}
+
+fn number(value: &Expr) -> Number {
+    match value {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(number) => number.base10_parse().map_or(Number::None, Number::Some),
+            _ => Number::None,
+        },
+        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => Number::None,
+        _ => Number::Unknown,
+    }
 }
 
 /// Mistakes found so far, as one error that shows them all.
@@ -306,6 +373,54 @@ mod tests {
         let (message, at) = mistake("cancel_on_ctrl_c, cancel_on_ctrl_c");
         assert!(message.contains("given twice"), "{message}");
         assert_eq!(at, 18);
+    }
+
+    #[test]
+    fn the_options_of_a_simulation_are_read_in_any_order() {
+        let text = |option: Option<(Ident, Expr)>| {
+            option.map(|(_, value)| value.to_token_stream().to_string())
+        };
+        for (list, seed, seeds, is_virtual) in [
+            ("seed = 7", Some("7"), None, false),
+            ("virtual_time", None, None, true),
+            ("virtual_time, seed = SEED,", Some("SEED"), None, true),
+            ("workers = 2, seed = 0, virtual_time", Some("0"), None, true),
+            ("seeds = 10 * MANY", None, Some("10 * MANY"), false),
+        ] {
+            let (options, mistakes) = read(list);
+            assert_eq!(mistakes, [], "{list}");
+            assert_eq!(text(options.seed).as_deref(), seed, "{list}");
+            assert_eq!(text(options.seeds).as_deref(), seeds, "{list}");
+            assert_eq!(options.virtual_time.is_some(), is_virtual, "{list}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_seed_is_refused_at_the_number() {
+        for text in [
+            "seed = -1",
+            "seed = \"7\"",
+            "seed = 1.5",
+            "seed = 18446744073709551616",
+        ] {
+            let (message, at) = mistake(text);
+            assert!(message.contains("a whole number"), "{text}: {message}");
+            assert_eq!(at, 7, "{text}");
+        }
+        assert!(read("seed = 18446744073709551615").0.seed.is_some());
+        for text in ["seeds = 0", "seeds = 0x0"] {
+            let (message, at) = mistake(text);
+            assert!(message.contains("tests nothing"), "{text}: {message}");
+            assert_eq!(at, 8, "{text}");
+        }
+        assert!(mistake("seeds = -5").0.contains("a whole number"));
+        assert!(mistake("seed = 1, seed = 2").0.contains("given twice"));
+        assert!(
+            mistake("virtual_time, virtual_time")
+                .0
+                .contains("given twice")
+        );
+        assert!(mistake("virtual_time = true").0.contains("the word alone"));
     }
 
     #[test]

@@ -72,6 +72,27 @@ async fn heist_may_have_another_path() {
     );
 }
 
+#[heist::test(seed = 7)]
+async fn a_test_in_a_simulation_may_await() -> Result<(), heist::JoinError> {
+    heist::spawn(async {}).await
+}
+
+#[heist::test(virtual_time, workers = WORKERS)]
+async fn an_hour_takes_no_time() {
+    heist::sleep(std::time::Duration::from_secs(3600)).await;
+}
+
+#[heist::test(seeds = 20)]
+async fn a_test_with_many_seeds_may_answer_a_result() -> Result<(), heist::JoinError> {
+    heist::spawn(async {}).await
+}
+
+#[heist::test(seeds = 20)]
+#[should_panic(expected = "seed 0 fails, after 0 that did not: it answered an error: 7")]
+async fn an_error_under_one_of_many_seeds_names_it() -> Result<(), u8> {
+    Err(7)
+}
+
 #[heist::main]
 async fn entry() -> u32 {
     heist::spawn(async { 7 }).await.expect("the task ended")

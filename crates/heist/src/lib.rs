@@ -49,6 +49,7 @@
 //! * [`Runtime`], [`Builder`], [`Handle`]: a loop that outlives one call, its options, and a
 //!   reference to it from anywhere.
 //! * [`inspect`]: what a runtime is doing, from outside.
+//! * [`sim`]: a program in a simulation, where a seed decides and time is virtual.
 //!
 //! # Features
 //!
@@ -73,6 +74,7 @@ mod runtime;
 mod scope;
 mod seam;
 pub mod signal;
+pub mod sim;
 pub mod task;
 pub mod time;
 
@@ -100,16 +102,51 @@ pub use time::{interval, sleep, sleep_until, timeout, timeout_at};
 pub mod __private {
     //! What the macros call.
 
+    use crate::sim::{self, Outcome};
     use crate::{Builder, Handle, Runtime};
     use std::future::Future;
 
     /// Runs a test on a runtime of its own, and fails it if it leaves tasks behind.
     #[track_caller]
     pub fn run_test<F: Future>(configure: impl FnOnce(Builder) -> Builder, body: F) -> F::Output {
-        let mut runtime = configure(Runtime::builder())
-            .detecting_deadlock()
-            .build()
-            .expect("heist: the runtime of a test could not be built");
+        let runtime = configure(Runtime::builder()).detecting_deadlock().build();
+        run_on(
+            runtime.expect("heist: the runtime of a test could not be built"),
+            body,
+        )
+    }
+
+    /// Runs a test in a simulation with this seed, or with the one of the environment.
+    #[track_caller]
+    pub fn simulate_test<F: Future>(
+        configure: impl FnOnce(Builder) -> Builder,
+        seed: u64,
+        body: F,
+    ) -> F::Output {
+        let seed = sim::seed_of_the_environment().unwrap_or(seed);
+        // Shown if the test fails, in whichever way.
+        println!(
+            "heist: this test runs with the seed {seed}; {}",
+            sim::Replay(seed)
+        );
+        run_on(sim::simulated(configure(Runtime::builder()), seed), body)
+    }
+
+    /// Runs a test in a simulation with many seeds.
+    #[track_caller]
+    pub fn explore_test<T: Outcome>(
+        configure: impl Fn(Builder) -> Builder + 'static,
+        seeds: u64,
+        body: impl AsyncFn() -> T,
+    ) {
+        sim::Explore::new()
+            .seeds(seeds)
+            .configure(configure)
+            .run(body);
+    }
+
+    #[track_caller]
+    fn run_on<F: Future>(mut runtime: Runtime, body: F) -> F::Output {
         let (output, left) = runtime.run(async {
             let output = body.await;
             (output, Handle::current().live_tasks())

@@ -92,6 +92,7 @@ impl Seam for Real {
 #[derive(Debug)]
 pub(crate) struct Virtual {
     driver: Arc<Driver>,
+    origin: u64,
     /// What the next random number is made of.
     state: AtomicU64,
     unparked: Box<[AtomicBool]>,
@@ -101,6 +102,7 @@ impl Virtual {
     pub(crate) fn new(slots: usize, seed: u64) -> Virtual {
         Virtual {
             driver: Arc::new(Driver::simulated(slots)),
+            origin: seed,
             state: AtomicU64::new(seed),
             unparked: (0..slots).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -148,6 +150,9 @@ impl Seam for Virtual {
 }
 
 impl Simulated for Virtual {
+    fn origin(&self) -> u64 {
+        self.origin
+    }
     fn next_deadline(&self, slot: usize) -> u64 {
         self.driver.next_deadline(slot)
     }

@@ -318,7 +318,18 @@ impl Simulation {
 
     /// Looks after slots whose owners cannot go on because what waits here is inside their turns. Whether
     /// anything was due.
+    ///
+    /// Not in the context of who waits here: that one would take a wake of its own for something that it
+    /// sees to when it is back from this wait, which it never is.
     fn poll_all(&self, shared: &Shared) -> bool {
+        let Some(shared) = shared.me.upgrade() else {
+            return false;
+        };
+        let cx = Context::new(&shared, Role::Service, shared.site);
+        context::enter(&cx, || self.poll_due(&shared))
+    }
+
+    fn poll_due(&self, shared: &Shared) -> bool {
         let mut any = false;
         for slot in 0..shared.slots.len() {
             if self.simulated().next_deadline(slot) <= self.seam.now() {
@@ -508,6 +519,17 @@ fn with<R>(f: impl FnOnce(&Simulation) -> R) -> Option<R> {
 /// What is decided by it is decided by the seed: two runs with the same seed get the same numbers.
 pub fn random() -> Option<u64> {
     with(|sim| sim.seam.seed())
+}
+
+/// The seed of the simulation that this thread is inside of; `None` outside of one.
+pub fn seed() -> Option<u64> {
+    with(|sim| sim.simulated().origin())
+}
+
+/// Whether workers stall now and then in the simulation that this thread is inside of: under one of two
+/// seeds. Without stalls, whoever can go on does so within the turns of those before it.
+pub fn has_stalls() -> bool {
+    with(|sim| sim.stalls.is_some()).unwrap_or(false)
 }
 
 /// The time of the simulation that this thread is inside of, by the clock of its seam; `None` outside
