@@ -2,8 +2,8 @@
 //!
 //! A runtime that is [deterministic](crate::Builder::deterministic) has any number of workers and one
 //! thread. Which worker goes on next, who steals from whom, and which of several timers is
-//! first are decided by a number, the *seed*. Time stands still while anything can run, and jumps to the
-//! next timer when nothing can. So an hour of sleeping takes no time, and the same seed brings about the
+//! first are decided by a number, the *seed*. A step takes a few microseconds of its time, which jumps
+//! to the next timer when nothing can go on. So an hour of sleeping takes no time, and the same seed brings about the
 //! same run, however the machine is loaded.
 //!
 //! * `#[heist::test(seed = 7)]`, `#[heist::test(virtual_time)]`, `#[heist::test(seeds = 100)]`: tests in
