@@ -218,7 +218,8 @@ fn the_seed_delays_operations() {
     Explore::new().seeds(50).run(async || {
         let (_, took, ended) = transfer(Duplex::new(16).delays_up_to(Duration::ZERO)).await;
         assert!(ended.is_ok());
-        assert!(took < Duration::from_millis(1), "{took:?}");
+        // A worker may be held up, for 8 ms at most.
+        assert!(took < Duration::from_millis(50), "{took:?}");
     });
 }
 

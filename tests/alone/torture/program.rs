@@ -254,7 +254,7 @@ impl Node {
         if self.world.ledger.takes(Fault::DependsOnMore) {
             static RUNS: AtomicUsize = AtomicUsize::new(1);
             let runs = RUNS.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_nanos(runs as u64)).await;
+            sleep(Duration::from_micros(runs as u64)).await;
         }
     }
 
