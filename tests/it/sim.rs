@@ -3,7 +3,7 @@
 
 use crate::support::{alone, within};
 use futures::channel::oneshot;
-use heist::time::{Duration, Instant, interval, sleep, timeout};
+use heist::time::{Duration, Instant, interval, sleep, sleep_until, timeout};
 use heist::{Builder, MainThread, RunError, Runtime, ShutdownReport};
 use std::collections::HashSet;
 use std::future::{Future, pending};
@@ -309,6 +309,75 @@ fn the_monitor_strikes() {
             struck > 0 && spares > 0,
             "{struck} seeds, {spares} with a spare"
         );
+    });
+}
+
+/// What the monitor fires for a blocked worker wakes a thread of `run` that has no slot.
+#[test]
+fn the_monitor_wakes_main() {
+    within(|| {
+        let shape = |builder: Builder| builder.workers(2).main_thread(MainThread::Dedicated);
+        under_all_seeds(shape, || async {
+            let done = Arc::new(AtomicBool::new(false));
+            let yields = || {
+                let done = done.clone();
+                heist::spawn(async move {
+                    while !done.load(SeqCst) {
+                        heist::yield_now().await;
+                    }
+                })
+            };
+            let busy = [(); 3].map(|()| yields());
+            let ticks = heist::spawn(async {
+                let mut ticks = interval(Duration::from_millis(50));
+                for _ in 0..100 {
+                    ticks.tick().await;
+                }
+            });
+            let local = heist::spawn_local(async {
+                for _ in 0..100 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            for _ in 0..200 {
+                let due = Instant::now() + Duration::from_millis(1);
+                sleep_until(due).await;
+                let late = Instant::now().duration_since(due);
+                assert!(late < Duration::from_millis(30), "{late:?}");
+            }
+            local.await.unwrap();
+            done.store(true, SeqCst);
+            for task in busy {
+                task.await.unwrap();
+            }
+            ticks.abort();
+        });
+    });
+}
+
+/// As on a thread of its own, which is not inside the runtime yet or any more.
+#[test]
+fn hooks_are_outside_of_the_runtime() {
+    within(|| {
+        for seed in SEEDS {
+            let calls = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let count = |at: usize| {
+                let calls = calls[at].clone();
+                move || {
+                    let inside = heist::Handle::try_current().is_some();
+                    calls.fetch_add(if inside { 1000 } else { 1 }, SeqCst);
+                }
+            };
+            let hooked = builder(seed)
+                .on_thread_start(count(0))
+                .on_thread_stop(count(1));
+            let mut runtime = hooked.build().unwrap();
+            runtime.run(busy());
+            drop(runtime);
+            let [starts, stops] = calls.map(|calls| calls.load(SeqCst));
+            assert!(starts > 0 && starts < 1000, "{starts}");
+            assert_eq!(starts, stops, "seed {seed}");
+        }
     });
 }
 

@@ -138,7 +138,8 @@ fn worker_turn(
     let (index, slot) = (worker.index(), worker.slot());
     let who = Who::Worker(index as u32);
     if let Mood::New = mood {
-        if !worker.begin() {
+        // As on a thread of its own, which is inside of nothing yet.
+        if !context::outside(|| worker.begin()) {
             return Next::Forked;
         }
         sim.recorder.lock().skip(index, slot);
@@ -196,7 +197,7 @@ fn worker_turn(
         Turn::Forked => Next::Forked,
         Turn::Over => {
             if let Some(worker) = own.take() {
-                worker.end();
+                context::outside(|| worker.end());
             }
             Next::Over
         }
@@ -209,13 +210,18 @@ fn monitor_turn(
     watch: &mut Watch,
     nap: &mut Option<u64>,
 ) -> Next {
-    if nap.is_some_and(|until| until != NEVER) {
-        watch.look(shared);
-        let blocked = shared.blocked.load(Ordering::Relaxed) as u64;
-        sim.record(Who::Monitor, What::Looked { blocked });
-    }
     let cx = Context::new(shared, Role::Service, shared.site);
-    match context::enter(&cx, || watch.next(&cx)) {
+    // The look too: what it fires must not be taken for a wake by who waits here, which sees to those
+    // of its own without being unparked.
+    let next = context::enter(&cx, || {
+        if nap.is_some_and(|until| until != NEVER) {
+            watch.look(shared);
+            let blocked = shared.blocked.load(Ordering::Relaxed) as u64;
+            sim.record(Who::Monitor, What::Looked { blocked });
+        }
+        watch.next(&cx)
+    });
+    match next {
         monitor::Next::Over => return Next::Over,
         monitor::Next::Forked => return Next::Forked,
         monitor::Next::Sleep => *nap = Some(NEVER),
