@@ -608,6 +608,24 @@ fn closures_may_block_on_tasks() {
     });
 }
 
+/// That a closure has waited in vain says nothing of `main`, which what comes next wakes.
+#[test]
+fn a_deadlock_of_a_closure_is_not_one_of_main() {
+    within(|| {
+        let shape = |builder: Builder| builder.workers(1).spare_workers(0);
+        under_all_seeds(shape, || async {
+            let handle = heist::Handle::current();
+            let task = heist::spawn(async {
+                let waits = move || handle.try_block_on(pending::<()>());
+                let waited = heist::spawn_blocking(waits).await.unwrap();
+                assert!(matches!(waited, Err(RunError::Deadlock(_))), "{waited:?}");
+                heist::yield_now().await;
+            });
+            task.await.unwrap();
+        });
+    });
+}
+
 #[test]
 fn sockets_are_refused() {
     within(|| {

@@ -275,8 +275,24 @@ impl Simulation {
         is_woken: impl Fn() -> bool,
         stand_in: impl Fn() -> bool,
     ) {
-        // Ordering: Relaxed, one thread at a time is inside.
-        self.is_stuck.store(false, Ordering::Relaxed);
+        let is_stuck = self.wait_in_vain(shared, until, is_woken, stand_in);
+        // A wait inside a turn of this one has left its own answer. Ordering: Relaxed, one thread at a
+        // time is inside.
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
+        if is_stuck {
+            // For whoever asks again because a foreign thread is about to do something.
+            std::thread::yield_now();
+        }
+    }
+
+    /// The same; whether it has ended because nobody can go on.
+    fn wait_in_vain(
+        &self,
+        shared: &Shared,
+        until: impl Fn() -> u64,
+        is_woken: impl Fn() -> bool,
+        stand_in: impl Fn() -> bool,
+    ) -> bool {
         let mut idle = 0;
         while !shared.is_forked() {
             let until = until();
@@ -284,29 +300,24 @@ impl Simulation {
             let deadline = self.next_deadline(shared).min(until);
             if idle > IDLE && !goes_on && !self.poll_all(shared) {
                 if deadline == NEVER {
-                    return self.give_up();
+                    return true;
                 }
                 self.jump(deadline);
                 idle = 0;
                 continue;
             }
             match self.pick(goes_on) {
-                Pick::Host => return,
+                Pick::Host => return false,
                 Pick::Actor(actor) => {
                     let was_idle = !self.step(shared, actor);
                     idle = if was_idle { idle + 1 } else { 0 };
                 }
                 Pick::Nobody(_) if self.poll_all(shared) || stand_in() => idle = 0,
-                Pick::Nobody(next) if next.min(deadline) == NEVER => return self.give_up(),
+                Pick::Nobody(next) if next.min(deadline) == NEVER => return true,
                 Pick::Nobody(next) => self.jump(next.min(deadline)),
             }
         }
-    }
-
-    fn give_up(&self) {
-        self.is_stuck.store(true, Ordering::Relaxed);
-        // For whoever asks again because a foreign thread is about to do something.
-        std::thread::yield_now();
+        false
     }
 
     /// The earliest deadline of all timers.
@@ -368,9 +379,9 @@ impl Simulation {
         }
     }
 
-    /// Whether nobody could go on when the last wait ended.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Ordering::Relaxed)
+    /// Whether nobody could go on when the last wait ended. Each wait is asked about once.
+    pub(crate) fn take_stuck(&self) -> bool {
+        self.is_stuck.swap(false, Ordering::Relaxed)
     }
 
     /// The loop is over: all actors end. Whoever has a turn that this is inside of is left.
