@@ -28,7 +28,17 @@ fn under_all_seeds<F: Future>(configure: impl Fn(Builder) -> Builder, main: impl
 where
     F::Output: std::fmt::Debug,
 {
-    for seed in SEEDS {
+    under_seeds(SEEDS, configure, main);
+}
+
+fn under_seeds<F: Future>(
+    seeds: std::ops::Range<u64>,
+    configure: impl Fn(Builder) -> Builder,
+    main: impl Fn() -> F,
+) where
+    F::Output: std::fmt::Debug,
+{
+    for seed in seeds {
         let mut runtime = configure(builder(seed)).build().expect("a runtime");
         if let Err(error) = runtime.try_run(main()) {
             panic!("seed {seed}: {error}\n{}", runtime.trace());
@@ -317,12 +327,13 @@ fn the_monitor_strikes() {
 fn the_monitor_wakes_main() {
     within(|| {
         let shape = |builder: Builder| builder.workers(2).main_thread(MainThread::Dedicated);
-        under_all_seeds(shape, || async {
+        under_seeds(0..10, shape, || async {
+            let began = Instant::now();
             let done = Arc::new(AtomicBool::new(false));
             let yields = || {
                 let done = done.clone();
                 heist::spawn(async move {
-                    while !done.load(SeqCst) {
+                    while !done.load(SeqCst) && began.elapsed() < Duration::from_millis(300) {
                         heist::yield_now().await;
                     }
                 })
@@ -335,11 +346,11 @@ fn the_monitor_wakes_main() {
                 }
             });
             let local = heist::spawn_local(async {
-                for _ in 0..100 {
+                for _ in 0..40 {
                     sleep(Duration::from_millis(1)).await;
                 }
             });
-            for _ in 0..200 {
+            for _ in 0..60 {
                 let due = Instant::now() + Duration::from_millis(1);
                 sleep_until(due).await;
                 let late = Instant::now().duration_since(due);
@@ -623,6 +634,49 @@ fn a_deadlock_of_a_closure_is_not_one_of_main() {
             });
             task.await.unwrap();
         });
+    });
+}
+
+/// Each of them waits inside the turn of another one, so that the stack bounds how many may.
+#[test]
+fn hundreds_of_closures_may_block() {
+    within(|| {
+        under_seeds(0..4, std::convert::identity, || async {
+            let closures: Vec<_> = (0..400)
+                .map(|_| {
+                    let handle = heist::Handle::current();
+                    heist::spawn_blocking(move || handle.block_on(sleep(HOUR)))
+                })
+                .collect();
+            for closure in closures {
+                closure.await.unwrap();
+            }
+        });
+    });
+}
+
+/// Also those of the threads that closures would have.
+#[test]
+fn a_thread_of_the_pool_has_its_hooks() {
+    within(|| {
+        for seed in SEEDS {
+            let calls = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let count = |at: usize| {
+                let calls = calls[at].clone();
+                move || _ = calls.fetch_add(1, SeqCst)
+            };
+            let hooked = builder(seed)
+                .on_thread_start(count(0))
+                .on_thread_stop(count(1));
+            let mut runtime = hooked.build().unwrap();
+            runtime.run(async { heist::spawn_blocking(|| ()).await.unwrap() });
+            let trace = runtime.trace().to_string();
+            drop(runtime);
+            let activated = trace.lines().filter(|line| line.ends_with(" is activated"));
+            let threads = activated.filter(|line| !line.contains(" monitor ")).count();
+            let calls = calls.map(|calls| calls.load(SeqCst));
+            assert_eq!(calls, [threads; 2], "seed {seed}: {trace}");
+        }
     });
 }
 
