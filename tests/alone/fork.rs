@@ -546,7 +546,11 @@ fn a_simulation_in_block_on_that_was_copied_answers_forked() {
         for seed in 0..6 {
             let runtime = Runtime::builder().deterministic(seed).build().unwrap();
             let handle = runtime.handle();
-            let answer = handle.try_block_on(handle.spawn(async { bare_fork() }));
+            let answer = handle.try_block_on(handle.spawn(async {
+                let forked = bare_fork();
+                yield_now().await;
+                forked
+            }));
             if std::process::id() != parent {
                 leave_child(|| assert!(matches!(answer, Err(RunError::Forked)), "{answer:?}"));
             }
