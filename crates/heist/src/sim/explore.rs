@@ -221,22 +221,23 @@ impl Explore {
     /// use futures::StreamExt;
     /// use heist::sim::Explore;
     ///
-    /// let failure = Explore::new().seeds(1000).try_run(async || {
-    ///     let (tell, mut told) = mpsc::unbounded();
-    ///     let tasks = [1, 2].map(|n| {
+    /// let explored = Explore::new().seeds(1000).try_run(async || {
+    ///     let (tell, told) = mpsc::unbounded();
+    ///     let tasks = [1, 2, 3].map(|n| {
     ///         let tell = tell.clone();
     ///         heist::spawn(async move {
     ///             heist::yield_now().await;
     ///             tell.unbounded_send(n).unwrap()
     ///         })
     ///     });
+    ///     drop(tell);
     ///     for task in tasks {
     ///         task.await.unwrap();
     ///     }
     ///     // Nobody has promised that, and under some seed it is not so.
-    ///     assert_eq!(told.next().await, Some(1), "the first task is first");
+    ///     assert_eq!(told.collect::<Vec<i32>>().await, [1, 2, 3], "they end in order");
     /// });
-    /// assert!(failure.unwrap_err().to_string().contains("the first task is first"));
+    /// assert!(explored.unwrap_err().to_string().contains("they end in order"));
     /// ```
     ///
     /// # Errors
