@@ -86,15 +86,8 @@ pub(super) struct Tokens {
 /// How far the clock goes on: two looks are longer apart than a busy worker gathers.
 const TICK: u64 = 100_000;
 
-impl Seam for Tokens {
-    fn now(&self) -> u64 {
-        self.looks.fetch_add(1, Ordering::Relaxed) * TICK
-    }
-    fn seed(&self) -> u64 {
-        7
-    }
-    fn attach(&self, _: usize) {}
-    fn park(&self, slot: usize, deadline: u64) {
+impl Tokens {
+    fn sleep(&self, slot: usize, deadline: u64) {
         let (token, unparked) = &self.slots[slot];
         if deadline < self.now().saturating_add(thread::PATIENCE) {
             // The time is over as soon as the others have had a turn.
@@ -107,6 +100,20 @@ impl Seam for Tokens {
             unparked.wait(&mut token);
         }
         *token = false;
+    }
+}
+
+impl Seam for Tokens {
+    fn now(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed) * TICK
+    }
+    fn seed(&self) -> u64 {
+        7
+    }
+    fn attach(&self, _: usize) {}
+    fn park(&self, slot: usize, deadline: u64, awake: &mut dyn FnMut(bool)) {
+        self.sleep(slot, deadline);
+        awake(false);
     }
     fn poll(&self, _: usize) -> usize {
         0
