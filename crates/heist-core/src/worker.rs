@@ -38,7 +38,7 @@ use crate::queue::Order;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
 use std::cell::Cell;
@@ -494,6 +494,9 @@ impl Worker {
         if !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE) {
             self.slot().work.parks.add(1);
             self.queueing(Order::Fair, || self.shared.seam.park(self.index, deadline));
+        } else {
+            // Perhaps for somebody who has the right to search and was interrupted with work in hand.
+            spin_loop();
         }
         let (left, wake_monitor) = idle.leave(self.index as u32);
         self.searching.set(left == Left::Claimed);
