@@ -36,7 +36,7 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()
 /// after, or leaves the injector out of that look; when the end wakes no worker (step 6 of `closing.rs`).
 #[test]
 fn models_what_comes_from_outside_is_run() {
-    // Counted: 468.
+    // Counted: 475.
     model(230, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let callers = [(), ()].map(|()| {
@@ -73,7 +73,7 @@ fn models_what_comes_from_outside_is_run() {
 /// whoever awaits it; when the end of a run leaves a reference to `main` in `closing.rs`.
 #[test]
 fn models_a_foreign_wake_is_not_lost() {
-    // Counted: 328.
+    // Counted: 325.
     model(160, || {
         let (runtime, seam) = runtime(config(2, 0));
         let event = Event::default();
@@ -135,7 +135,7 @@ fn models_the_next_task_of_a_blocked_worker_is_run() {
 /// empties the LIFO slot, spares the wait for the monitor, which this model cannot tell apart.
 #[test]
 fn models_a_spare_comes_and_goes() {
-    // Counted: 491.
+    // Counted: 486.
     model(240, || {
         let (runtime, seam) = runtime(config(1, 1));
         let (outcome, report) = runtime.run_and_close(Location::caller(), async {
@@ -167,7 +167,7 @@ fn models_a_spare_comes_and_goes() {
 /// counting as a searcher.
 #[test]
 fn models_a_failed_start_loses_no_task() {
-    // Counted: 316.
+    // Counted: 319.
     model(150, || {
         thread::refuse(3);
         let (mut runtime, seam) = runtime(config(2, 0));
@@ -205,7 +205,7 @@ fn models_a_failed_start_loses_no_task() {
 /// had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_spawn_against_the_end() {
-    // Counted: 385.
+    // Counted: 386.
     model(190, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let (ran, dropped) = (Count::default(), Count::default());
@@ -297,7 +297,7 @@ fn models_foreign_wake_against_the_end_of_a_runtime() {
 /// Fails when the end does not wait for tasks, and when an output that nobody wants is left.
 #[test]
 fn models_the_last_handle_against_the_end() {
-    // Counted: 231.
+    // Counted: 232.
     model(110, || {
         let (mut runtime, seam) = runtime(config(1, 1));
         let dropped = Count::default();
@@ -468,7 +468,7 @@ fn models_closures_without_a_thread_are_told() {
 /// Fails when whoever leaves the last slot starts nobody (`Shared::worker_has_left`).
 #[test]
 fn models_a_task_outlives_the_run_that_spawned_it() {
-    // Counted: 161.
+    // Counted: 166.
     model(80, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let (event, ran) = (Event::default(), Gate::of(1));
@@ -501,7 +501,7 @@ fn models_a_task_outlives_the_run_that_spawned_it() {
 /// Fails when nobody is asked to close the inner one, and when the outer one does not wait for that.
 #[test]
 fn models_a_runtime_is_dropped_by_a_task() {
-    // Counted: 262.
+    // Counted: 269.
     model(130, || {
         let (outer, outer_seam) = runtime(config(1, 0));
         let (inner, inner_seam) = runtime(config(1, 0));
@@ -535,7 +535,7 @@ fn models_a_runtime_is_dropped_by_a_task() {
 /// left.
 #[test]
 fn models_a_task_ends_while_it_is_aborted_and_awaited() {
-    // Counted: 312.
+    // Counted: 311.
     model(150, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let (event, futures, outputs) = (Event::default(), Count::default(), Count::default());
@@ -575,7 +575,7 @@ fn models_a_task_ends_while_it_is_aborted_and_awaited() {
 /// that; when a thread that cannot be had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_cleanup_against_the_end() {
-    // Counted: 445.
+    // Counted: 451.
     model(220, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let (entered, cleaned, dropped) = (Count::default(), Count::default(), Count::default());
@@ -613,8 +613,8 @@ fn models_cleanup_against_the_end() {
 /// Fails when a worker that wakes leaves the monitor asleep.
 #[test]
 fn models_the_monitor_wakes_with_the_workers() {
-    // Counted: 299.
-    model(140, || {
+    // Counted: 301.
+    model(150, || {
         let (runtime, seam) = runtime(config(2, 0));
         let event = Event::default();
         let foreign = spawn({
