@@ -39,7 +39,7 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
 use std::cell::Cell;
@@ -588,6 +588,8 @@ impl Worker {
             self.slot().work.parks.add(1);
         } else {
             self.get_up();
+            // Perhaps for somebody who has the right to search and was interrupted with work in hand.
+            spin_loop();
         }
         may_sleep
     }
