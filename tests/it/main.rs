@@ -39,6 +39,7 @@ mod net;
 mod panics;
 mod regions;
 mod rows;
+mod security;
 mod several;
 mod stalls;
 mod threads;

@@ -10,23 +10,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The root of the repository.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("the repository is there")
 }
 
 /// The text of a file, named relative to the root.
-fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     read(&root().join(name))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// All files below `folder` whose name ends in `.extension`, sorted. Build folders and hidden ones
 /// are left out.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -64,7 +64,7 @@ fn crates() -> Vec<PathBuf> {
 }
 
 /// A path relative to the root, for messages.
-fn short(path: &Path) -> String {
+pub(crate) fn short(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap_or(path)
         .display()
@@ -73,22 +73,22 @@ fn short(path: &Path) -> String {
 
 /// Fails with all complaints at once.
 #[track_caller]
-fn assert_none(complaints: &[String]) {
+pub(crate) fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 // ---- reading Rust ----
 
 /// A Rust file taken apart: code without comments and texts, and the line comments.
-struct Source {
+pub(crate) struct Source {
     /// The code. Comments and the insides of literals are blank, line breaks are kept.
-    code: String,
+    pub(crate) code: String,
     /// Line number and text of each `//` comment that is not a doc comment, without the slashes.
     comments: Vec<(usize, String)>,
 }
 
 impl Source {
-    fn parse(text: &str) -> Source {
+    pub(crate) fn parse(text: &str) -> Source {
         let mut source = Source {
             code: String::with_capacity(text.len()),
             comments: Vec::new(),
@@ -408,7 +408,13 @@ fn every_example_is_run_by_ci() {
 
 /// All texts for readers.
 fn texts() -> Vec<PathBuf> {
-    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let top = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    ];
+    let top = top.map(|name| root().join(name));
     let mut all = Vec::from(top);
     all.extend(files(&root().join("docs"), "md"));
     all.extend(files(&root().join("crates"), "md"));
