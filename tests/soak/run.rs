@@ -116,8 +116,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let server = server.end();
     thread.join().expect("it does not panic");
     // A thread that was joined is in the system's list for a moment longer.
-    let is_back = || holdings().threads <= before.holdings.threads;
-    (0..1000).any(|_| is_back() || (thread::sleep(NAP), false).1);
+    for _ in 0..1000 {
+        if holdings().threads <= before.holdings.threads {
+            break;
+        }
+        thread::sleep(NAP);
+    }
     free_garbage();
     Outcome {
         samples,
