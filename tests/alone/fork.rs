@@ -504,6 +504,40 @@ fn a_runtime_that_was_copied_comes_back_in_the_child() {
     });
 }
 
+/// In a simulation all is on one thread: whoever forks, it is the run that comes back in the child.
+#[test]
+fn a_simulation_that_was_copied_comes_back_in_the_child() {
+    alone(|| {
+        let parent = std::process::id();
+        for seed in 0..12 {
+            let mut runtime = Runtime::builder().deterministic(seed).build().unwrap();
+            let answer = runtime.try_run(async {
+                drop(heist::spawn(sleep(Duration::from_secs(3600))));
+                let forked = match seed % 4 {
+                    0 => bare_fork(),
+                    1 => heist::spawn(async { bare_fork() }).await.unwrap(),
+                    2 => heist::spawn_local(async { bare_fork() }).await.unwrap(),
+                    _ => heist::spawn_blocking(bare_fork).await.unwrap(),
+                };
+                yield_now().await;
+                forked
+            });
+            if std::process::id() != parent {
+                leave_child(|| {
+                    assert!(matches!(answer, Err(RunError::Forked)), "{answer:?}");
+                    assert!(matches!(runtime.try_run(async {}), Err(RunError::Forked)));
+                    drop(runtime);
+                    a_whole_run();
+                    let mut own = Runtime::builder().deterministic(seed).build().unwrap();
+                    own.run(sleep(Duration::from_secs(3600)));
+                });
+            }
+            Child(answer.unwrap()).assert_well();
+            assert_eq!(runtime.close().cancelled, 1);
+        }
+    });
+}
+
 /// A `Send` task forks and comes back in the child, on a thread of the runtime. That thread ends, and
 /// with it the child, since it has no other.
 #[test]

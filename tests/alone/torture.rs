@@ -170,7 +170,11 @@ struct Ran {
 fn run(seed: u64, fault: Option<Fault>) -> Ran {
     let mut dice = Dice::new(seed);
     let ledger = Arc::new(Ledger::new(fault));
-    let world = Arc::new(World::new(Arc::clone(&ledger), 1 + dice.below(ROOM)));
+    let world = Arc::new(World::new(
+        Arc::clone(&ledger),
+        1 + dice.below(ROOM),
+        dice.one_in(3),
+    ));
     let mut runtime = runtime(seed, &mut dice);
     let mut wrong = Vec::new();
     UNEXPECTED.take();

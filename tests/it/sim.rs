@@ -213,8 +213,9 @@ fn sleeps_end_in_order() {
 /// The end of the loop waits for cleanup by the same clock.
 #[test]
 fn graces_are_virtual() {
+    const GRACE: Duration = Duration::from_secs(60);
     let close = |cleanup| -> ShutdownReport {
-        let mut runtime = builder(1).cancel_grace(HOUR).build().unwrap();
+        let mut runtime = builder(1).cancel_grace(GRACE).build().unwrap();
         runtime.run(async {
             let (began, begun) = oneshot::channel();
             drop(heist::spawn(async move {
@@ -230,21 +231,21 @@ fn graces_are_virtual() {
         runtime.close()
     };
     within(move || {
-        let report = close(HOUR / 2);
+        let report = close(GRACE / 2);
         assert_eq!(
             (report.finished_cleanup.len(), report.cancelled),
             (1, 0),
             "{report}"
         );
-        assert!(report.took >= HOUR / 2 && report.took < HOUR, "{report}");
-        let report = close(HOUR * 2);
+        assert!(report.took >= GRACE / 2 && report.took < GRACE, "{report}");
+        let report = close(GRACE * 2);
         assert_eq!(
             (report.dropped_after_grace.len(), report.cancelled),
             (1, 1),
             "{report}"
         );
         assert!(
-            report.took >= HOUR && report.took < HOUR + HOUR / 2,
+            report.took >= GRACE && report.took < GRACE + GRACE / 2,
             "{report}"
         );
     });

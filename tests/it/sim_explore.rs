@@ -228,6 +228,39 @@ fn random_is_of_the_seed_or_of_the_system() {
     assert_ne!(sim::random(), sim::random());
 }
 
+/// A poll that blocks its worker for a second of virtual time holds nobody up: the task that it has spawned is
+/// run by another worker, and a timer that it has armed fires, within 10 ms; 8 ms more where the seed holds up that
+/// worker as well.
+#[test]
+fn who_stalls_holds_nobody_up() {
+    let begin = std::time::Instant::now();
+    Explore::new()
+        .seeds(100)
+        .workers(3)
+        .run_twice_one_in(20)
+        .run(async || {
+            let task = heist::spawn(async {
+                let begin = Instant::now();
+                let other = heist::spawn(async move {
+                    let begun = begin.elapsed();
+                    sleep(Duration::from_millis(100)).await;
+                    (begun, begin.elapsed())
+                });
+                sim::stall(Duration::from_secs(1));
+                let blocked = begin.elapsed();
+                (blocked, other.await.unwrap())
+            });
+            let (blocked, (begun, slept)) = task.await.unwrap();
+            assert!(blocked >= Duration::from_secs(1), "{blocked:?}");
+            assert!(begun < Duration::from_millis(18), "{begun:?}");
+            assert!(slept < begun + Duration::from_millis(118), "{slept:?}");
+        });
+    assert!(
+        begin.elapsed() < Duration::from_secs(100),
+        "virtual seconds"
+    );
+}
+
 // ---- the attribute ----
 
 #[heist::test(seed = 7)]

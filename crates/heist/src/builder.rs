@@ -454,7 +454,8 @@ impl Builder {
     /// [`RunError::Deadlock`](crate::RunError::Deadlock), and says who waits on what.
     ///
     /// *What it does not do.* Sockets and other descriptors are refused, with an error of kind
-    /// [`Unsupported`](std::io::ErrorKind::Unsupported). Code that blocks the thread blocks all workers: a closure
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported); [`sim`](crate::sim) has streams for it, and runs a program
+    /// with many seeds. Code that blocks the thread blocks all workers: a closure
     /// may not wait for what a task sends, unless by [`Handle::block_on`](crate::Handle::block_on), and then not
     /// for `main`. Between runs tasks stand still. Other threads may spawn and wake, but then a run depends on
     /// when they do, and a run that waits for nothing else ends with a deadlock. What a program takes from

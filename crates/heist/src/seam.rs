@@ -167,3 +167,26 @@ impl Simulated for Virtual {
         self.driver.advance(time);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published first numbers of SplitMix64 from 0.
+    #[test]
+    fn chance_is_a_known_sequence() {
+        let seam = Virtual::new(1, 0);
+        let first = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4];
+        assert_eq!([seam.seed(), seam.seed()], first);
+    }
+
+    #[test]
+    fn an_unpark_is_kept_until_it_is_taken() {
+        let seam = Virtual::new(2, 0);
+        assert!(!seam.is_unparked(1));
+        seam.unpark(1);
+        seam.unpark(1);
+        assert!(seam.is_unparked(1) && !seam.is_unparked(0));
+        assert!(seam.take_unpark(1) && !seam.take_unpark(1));
+    }
+}

@@ -35,15 +35,18 @@ pub(super) struct World {
     pub(super) ledger: Arc<Ledger>,
     /// How many more tasks it may have, so that every program is small.
     room: AtomicUsize,
+    /// Whether its tasks block their threads.
+    blocks: bool,
     /// Handles that outlive the run.
     kept: Mutex<Vec<Task>>,
 }
 
 impl World {
-    pub(super) fn new(ledger: Arc<Ledger>, room: usize) -> World {
+    pub(super) fn new(ledger: Arc<Ledger>, room: usize, blocks: bool) -> World {
         World {
             ledger,
             room: AtomicUsize::new(room),
+            blocks,
             kept: Mutex::default(),
         }
     }
@@ -72,6 +75,10 @@ impl World {
 
     /// Time has passed that should not have: somebody was woken late.
     fn is_punctual(&self, what: &str, due: Instant) {
+        if self.blocks {
+            // Nobody promises anything if all workers are blocked, or for work that is pinned to one.
+            return;
+        }
         let late = due.elapsed();
         let limit = if heist_core::sim::has_stalls() {
             LATE_IN_STALLS
@@ -162,6 +169,7 @@ impl Node {
             0 | 1 => yield_now().await,
             2 | 3 => self.nap().await,
             4 if self.depth > 0 && self.dice.one_in(4) => panic_on_purpose(),
+            5 if self.world.blocks => self.block(),
             4 | 5 => self.call().await,
             6 | 7 => self.await_child().await,
             8 => self.leave_child(),
@@ -255,6 +263,16 @@ impl Node {
             static RUNS: AtomicUsize = AtomicUsize::new(1);
             let runs = RUNS.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_micros(runs as u64)).await;
+        }
+    }
+
+    /// Holds its worker up, announced or not.
+    fn block(&mut self) {
+        let length = self.dice.length(NAP / 2);
+        if self.dice.one_in(2) {
+            sim::stall(length);
+        } else {
+            heist::block_in_place(|| sim::stall(length));
         }
     }
 

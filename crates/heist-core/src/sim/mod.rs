@@ -352,8 +352,19 @@ impl Simulation {
     /// Whoever has a turn blocks in it for a while, during which others go on.
     pub(crate) fn interlude(&self, shared: &Shared) {
         if self.cast.lock().depth < DEPTH {
-            let until = self.seam.now() + self.below(STALL.1.as_nanos() as u64);
+            self.block(shared, self.below(STALL.1.as_nanos() as u64));
+        }
+    }
+
+    /// The same for so many nanoseconds.
+    fn block(&self, shared: &Shared, length: u64) {
+        let until = self.seam.now().saturating_add(length);
+        if self.cast.lock().depth < DEPTH {
             self.wait(shared, || until, || false);
+        }
+        // Where too many have a turn inside one another nobody goes on meanwhile.
+        if self.seam.now() < until {
+            self.jump(until);
         }
     }
 
@@ -537,6 +548,22 @@ pub fn has_stalls() -> bool {
 #[inline]
 pub fn now() -> Option<u64> {
     with(|sim| sim.seam.now())
+}
+
+/// Blocks the turn of whoever calls for so long, by the clock of the simulation that this thread is inside of;
+/// others go on meanwhile. False, at once, outside of one.
+#[must_use]
+pub fn stall(length: Duration) -> bool {
+    let shared = context::with(|cx| cx.map(|cx| cx.shared.clone()));
+    let simulated = shared
+        .as_ref()
+        .and_then(|shared| Some((shared, shared.sim.as_ref()?)));
+    let Some((shared, sim)) = simulated else {
+        return false;
+    };
+    let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+    sim.block(shared, nanos.min(NEVER / 2));
+    true
 }
 
 /// Notes something in the trace of the simulation that this thread is inside of; nothing outside of one.

@@ -221,19 +221,23 @@ impl Explore {
     /// use futures::StreamExt;
     /// use heist::sim::Explore;
     ///
-    /// let failure = Explore::new().seeds(1000).try_run(async || {
-    ///     let (tell, mut told) = mpsc::unbounded();
-    ///     let tasks = [1, 2].map(|n| {
+    /// let explored = Explore::new().seeds(1000).try_run(async || {
+    ///     let (tell, told) = mpsc::unbounded();
+    ///     let tasks = [1, 2, 3].map(|n| {
     ///         let tell = tell.clone();
-    ///         heist::spawn(async move { tell.unbounded_send(n).unwrap() })
+    ///         heist::spawn(async move {
+    ///             heist::yield_now().await;
+    ///             tell.unbounded_send(n).unwrap()
+    ///         })
     ///     });
+    ///     drop(tell);
     ///     for task in tasks {
     ///         task.await.unwrap();
     ///     }
     ///     // Nobody has promised that, and under some seed it is not so.
-    ///     assert_eq!(told.next().await, Some(1), "the first task is first");
+    ///     assert_eq!(told.collect::<Vec<i32>>().await, [1, 2, 3], "they end in order");
     /// });
-    /// assert!(failure.unwrap_err().to_string().contains("the first task is first"));
+    /// assert!(explored.unwrap_err().to_string().contains("they end in order"));
     /// ```
     ///
     /// # Errors
@@ -262,31 +266,31 @@ impl Explore {
                 return Ok(Explored { seeds: nth });
             }
             let seed = first.wrapping_add(nth);
-            let fail = |cause, trace| Failure {
-                seed,
-                nth,
-                cause,
-                trace,
-            };
-            let trace = self
-                .run_one(seed, &program)
-                .map_err(|(cause, trace)| fail(cause, trace))?;
-            if self.run_twice_one_in != 0 && nth % self.run_twice_one_in == 0 {
+            let mut ran = self.run_one(seed, &program);
+            let is_twice = self.run_twice_one_in != 0 && nth % self.run_twice_one_in == 0;
+            if is_twice && ran.cause.is_none() {
                 let again = self.run_one(seed, &program);
-                let again = again.map_or_else(|(_, trace)| trace, |trace| trace);
-                if again != trace {
-                    return Err(fail(Cause::NotReplayed, again));
+                if again.trace != ran.trace {
+                    ran = Ran {
+                        cause: Some(Cause::NotReplayed),
+                        trace: again.trace,
+                    };
                 }
+            }
+            let Ran { cause, trace } = ran;
+            if let Some(cause) = cause {
+                return Err(Failure(Box::new(Failed {
+                    seed,
+                    nth,
+                    cause,
+                    trace,
+                })));
             }
         }
         Ok(Explored { seeds: count })
     }
 
-    fn run_one<T: Outcome>(
-        &self,
-        seed: u64,
-        program: &impl AsyncFn() -> T,
-    ) -> Result<Trace, (Cause, Trace)> {
+    fn run_one<T: Outcome>(&self, seed: u64, program: &impl AsyncFn() -> T) -> Ran {
         let builder = (self.configure)(Runtime::builder().workers(self.workers));
         let mut runtime = simulated(builder, seed);
         let main = async {
@@ -295,12 +299,17 @@ impl Explore {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.try_run(main)));
         let report = runtime.close();
-        let trace = runtime.trace();
-        match Cause::of(outcome, report) {
-            Some(cause) => Err((cause, trace)),
-            None => Ok(trace),
+        Ran {
+            cause: Cause::of(outcome, report),
+            trace: runtime.trace(),
         }
     }
+}
+
+/// One run, and how it failed, if it did.
+struct Ran {
+    cause: Option<Cause>,
+    trace: Trace,
 }
 
 /// The runtime of a simulation.
@@ -333,16 +342,21 @@ pub struct Explored {
 /// let failure = heist::sim::Explore::new()
 ///     .first_seed(7)
 ///     .seeds(1)
-///     .try_run(async || panic!("on purpose"))
+///     .try_run(async || assert_eq!(1 + 1, 3, "on purpose"))
 ///     .unwrap_err();
 /// # if std::env::var_os("HEIST_SEED").is_none() {
 /// assert_eq!(failure.seed(), 7);
 /// # }
+/// assert!(matches!(failure.cause(), heist::sim::Cause::Panicked(_)));
+/// println!("{}", failure.trace());
 /// assert!(failure.to_string().contains("on purpose"));
-/// assert!(failure.to_string().contains("HEIST_SEED=7"));
+/// assert!(failure.to_string().contains("HEIST_SEED="));
 /// ```
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failure(Box<Failed>);
+
+#[derive(Debug)]
+struct Failed {
     seed: u64,
     /// How many seeds were fine before.
     nth: u64,
@@ -354,27 +368,27 @@ impl Failure {
     /// The seed.
     #[must_use]
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.0.seed
     }
 
     /// How it failed.
     #[must_use]
     pub fn cause(&self) -> &Cause {
-        &self.cause
+        &self.0.cause
     }
 
     /// What the simulation did, up to its end.
     #[must_use]
     pub fn trace(&self) -> &Trace {
-        &self.trace
+        &self.0.trace
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure {
+        let Failed {
             seed, nth, cause, ..
-        } = self;
+        } = &*self.0;
         write!(
             f,
             "heist: seed {seed} fails, after {nth} that did not: {cause}\n  "

@@ -1,10 +1,10 @@
 //! Running a program in a simulation, where time is virtual and a seed decides what happens.
 //!
 //! A runtime that is [deterministic](crate::Builder::deterministic) has any number of workers and one
-//! thread. Which worker goes on next, who steals from whom, and which of several timers is
-//! first are decided by a number, the *seed*. Time stands still while anything can run, and jumps to the
-//! next timer when nothing can. So an hour of sleeping takes no time, and the same seed brings about the
-//! same run, however the machine is loaded.
+//! thread. Which worker goes on next, who steals from whom, and which worker is held up for some
+//! milliseconds are decided by a number, the *seed*. A step takes a few microseconds of virtual time, and when
+//! nothing can run, time jumps to the next timer. So an hour of sleeping takes no time, and the same seed brings
+//! about the same run, however the machine is loaded.
 //!
 //! * `#[heist::test(seed = 7)]`, `#[heist::test(virtual_time)]`, `#[heist::test(seeds = 100)]`: tests in
 //!   a simulation.
@@ -12,6 +12,7 @@
 //! * [`duplex`], [`Duplex`]: in-memory streams whose partial reads and writes, delays and resets the seed
 //!   decides.
 //! * [`random`]: what the program itself wants to leave to the seed. [`seed`] is which one it is.
+//! * [`stall`]: a poll that lasts too long.
 //! * [`Trace`]: what happened, to compare and to read; [`note`] adds a line to it.
 //!
 //! ```
@@ -40,6 +41,7 @@ pub(crate) use explore::{Replay, seed_of_the_environment, simulated};
 pub use heist_core::sim::{Event, Trace, note};
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 /// The seed of the simulation that the caller is inside of; `None` outside of one.
 ///
@@ -52,6 +54,32 @@ use std::hash::{BuildHasher, RandomState};
 #[must_use]
 pub fn seed() -> Option<u64> {
     heist_core::sim::seed()
+}
+
+/// Blocks the calling thread for so long, as code does that computes or waits without `.await`.
+///
+/// In a simulation it is the caller's worker that is blocked, for that much virtual time, and the other workers
+/// go on meanwhile. So a test can see what a poll that lasts too long does to the rest of the program. Elsewhere
+/// it is [`std::thread::sleep`].
+///
+/// ```
+/// use heist::time::{Duration, Instant};
+///
+/// heist::sim::explore(20, async || {
+///     let blocked = heist::spawn(async {
+///         let begin = Instant::now();
+///         let other = heist::spawn(async move { begin.elapsed() });
+///         heist::sim::stall(Duration::from_secs(60));
+///         other.await.unwrap()
+///     });
+///     // Another worker has taken it over.
+///     assert!(blocked.await.unwrap() < Duration::from_secs(1));
+/// });
+/// ```
+pub fn stall(length: Duration) {
+    if !heist_core::sim::stall(length) {
+        std::thread::sleep(length);
+    }
 }
 
 /// A random number: of the seed in a simulation, of the system elsewhere.
