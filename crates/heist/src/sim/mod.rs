@@ -8,8 +8,8 @@
 //!
 //! * `#[heist::test(seed = 7)]`, `#[heist::test(virtual_time)]`, `#[heist::test(seeds = 100)]`: tests in
 //!   a simulation.
-//! * [`explore`], [`Explore`]: one program under many seeds; a [`Failure`] says which, and how to replay it.
-//! * [`duplex`], [`Duplex`]: in-memory streams whose partial reads and writes, delays and resets the seed
+//! * [`explore()`], [`Explore`]: one program under many seeds; a [`Failure`] says which, and how to replay it.
+//! * [`duplex()`], [`Duplex`]: in-memory streams whose partial reads and writes, delays and resets the seed
 //!   decides.
 //! * [`random`]: what the program itself wants to leave to the seed. [`seed`] is which one it is.
 //! * [`stall`]: a poll that lasts too long.
