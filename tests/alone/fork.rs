@@ -538,6 +538,23 @@ fn a_simulation_that_was_copied_comes_back_in_the_child() {
     });
 }
 
+/// The same where `block_on` steps the task that forks.
+#[test]
+fn a_simulation_in_block_on_that_was_copied_answers_forked() {
+    alone(|| {
+        let parent = std::process::id();
+        for seed in 0..6 {
+            let runtime = Runtime::builder().deterministic(seed).build().unwrap();
+            let handle = runtime.handle();
+            let answer = handle.try_block_on(handle.spawn(async { bare_fork() }));
+            if std::process::id() != parent {
+                leave_child(|| assert!(matches!(answer, Err(RunError::Forked)), "{answer:?}"));
+            }
+            Child(answer.unwrap().unwrap()).assert_well();
+        }
+    });
+}
+
 /// A `Send` task forks and comes back in the child, on a thread of the runtime. That thread ends, and
 /// with it the child, since it has no other.
 #[test]

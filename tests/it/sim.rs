@@ -3,7 +3,7 @@
 
 use crate::support::{alone, within};
 use futures::channel::oneshot;
-use heist::time::{Duration, Instant, interval, sleep, timeout};
+use heist::time::{Duration, Instant, interval, sleep, sleep_until, timeout};
 use heist::{Builder, MainThread, RunError, Runtime, ShutdownReport};
 use std::collections::HashSet;
 use std::future::{Future, pending};
@@ -28,7 +28,17 @@ fn under_all_seeds<F: Future>(configure: impl Fn(Builder) -> Builder, main: impl
 where
     F::Output: std::fmt::Debug,
 {
-    for seed in SEEDS {
+    under_seeds(SEEDS, configure, main);
+}
+
+fn under_seeds<F: Future>(
+    seeds: std::ops::Range<u64>,
+    configure: impl Fn(Builder) -> Builder,
+    main: impl Fn() -> F,
+) where
+    F::Output: std::fmt::Debug,
+{
+    for seed in seeds {
         let mut runtime = configure(builder(seed)).build().expect("a runtime");
         if let Err(error) = runtime.try_run(main()) {
             panic!("seed {seed}: {error}\n{}", runtime.trace());
@@ -313,6 +323,76 @@ fn the_monitor_strikes() {
     });
 }
 
+/// What the monitor fires for a blocked worker wakes a thread of `run` that has no slot.
+#[test]
+fn the_monitor_wakes_main() {
+    within(|| {
+        let shape = |builder: Builder| builder.workers(2).main_thread(MainThread::Dedicated);
+        under_seeds(0..10, shape, || async {
+            let began = Instant::now();
+            let done = Arc::new(AtomicBool::new(false));
+            let yields = || {
+                let done = done.clone();
+                heist::spawn(async move {
+                    while !done.load(SeqCst) && began.elapsed() < Duration::from_millis(300) {
+                        heist::yield_now().await;
+                    }
+                })
+            };
+            let busy = [(); 3].map(|()| yields());
+            let ticks = heist::spawn(async {
+                let mut ticks = interval(Duration::from_millis(50));
+                for _ in 0..100 {
+                    ticks.tick().await;
+                }
+            });
+            let local = heist::spawn_local(async {
+                for _ in 0..40 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            for _ in 0..60 {
+                let due = Instant::now() + Duration::from_millis(1);
+                sleep_until(due).await;
+                let late = Instant::now().duration_since(due);
+                assert!(late < Duration::from_millis(30), "{late:?}");
+            }
+            local.await.unwrap();
+            done.store(true, SeqCst);
+            for task in busy {
+                task.await.unwrap();
+            }
+            ticks.abort();
+        });
+    });
+}
+
+/// As on a thread of its own, which is not inside the runtime yet or any more.
+#[test]
+fn hooks_are_outside_of_the_runtime() {
+    within(|| {
+        for seed in SEEDS {
+            let calls = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let count = |at: usize| {
+                let calls = calls[at].clone();
+                move || {
+                    let inside = heist::Handle::try_current().is_some();
+                    calls.fetch_add(if inside { 1000 } else { 1 }, SeqCst);
+                }
+            };
+            let hooked = builder(seed)
+                .on_thread_start(count(0))
+                .on_thread_stop(count(1));
+            let mut runtime = hooked.build().unwrap();
+            runtime.run(busy());
+            drop(runtime);
+            let [starts, stops] = calls.map(|calls| calls.load(SeqCst));
+            assert!(starts > 0 && starts < 1000, "{starts}");
+            assert_eq!(starts, stops, "seed {seed}");
+        }
+    });
+}
+
 /// Others go on while a task blocks in place, and what it had before it is taken over.
 #[test]
 fn others_run_during_block_in_place() {
@@ -536,6 +616,67 @@ fn closures_may_block_on_tasks() {
                 });
                 assert_deadlock(closure.await.unwrap(), 1);
             });
+        }
+    });
+}
+
+/// That a closure has waited in vain says nothing of `main`, which what comes next wakes.
+#[test]
+fn a_deadlock_of_a_closure_is_not_one_of_main() {
+    within(|| {
+        let shape = |builder: Builder| builder.workers(1).spare_workers(0);
+        under_all_seeds(shape, || async {
+            let handle = heist::Handle::current();
+            let task = heist::spawn(async {
+                let waits = move || handle.try_block_on(pending::<()>());
+                let waited = heist::spawn_blocking(waits).await.unwrap();
+                assert!(matches!(waited, Err(RunError::Deadlock(_))), "{waited:?}");
+                heist::yield_now().await;
+            });
+            task.await.unwrap();
+        });
+    });
+}
+
+/// Each of them waits inside the turn of another one, so that the stack bounds how many may.
+#[test]
+fn hundreds_of_closures_may_block() {
+    within(|| {
+        under_seeds(0..4, std::convert::identity, || async {
+            let closures: Vec<_> = (0..400)
+                .map(|_| {
+                    let handle = heist::Handle::current();
+                    heist::spawn_blocking(move || handle.block_on(sleep(HOUR)))
+                })
+                .collect();
+            for closure in closures {
+                closure.await.unwrap();
+            }
+        });
+    });
+}
+
+/// Also those of the threads that closures would have.
+#[test]
+fn a_thread_of_the_pool_has_its_hooks() {
+    within(|| {
+        for seed in SEEDS {
+            let calls = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let count = |at: usize| {
+                let calls = calls[at].clone();
+                move || _ = calls.fetch_add(1, SeqCst)
+            };
+            let hooked = builder(seed)
+                .on_thread_start(count(0))
+                .on_thread_stop(count(1));
+            let mut runtime = hooked.build().unwrap();
+            runtime.run(async { heist::spawn_blocking(|| ()).await.unwrap() });
+            let trace = runtime.trace().to_string();
+            drop(runtime);
+            let activated = trace.lines().filter(|line| line.ends_with(" is activated"));
+            let threads = activated.filter(|line| !line.contains(" monitor ")).count();
+            let calls = calls.map(|calls| calls.load(SeqCst));
+            assert_eq!(calls, [threads; 2], "seed {seed}: {trace}");
         }
     });
 }

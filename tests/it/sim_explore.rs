@@ -192,6 +192,13 @@ fn time_is_virtual_and_the_limit_is_not() {
     assert_eq!(none.seeds, 0);
 }
 
+/// An exploration that tries nothing would never fail.
+#[test]
+fn no_seed_is_refused() {
+    let text = panic_text(|| explore(0, async || ()));
+    assert!(text.contains("no seed"), "{text}");
+}
+
 /// In a running runtime there is no room for a simulation, and the message says what to do.
 #[test]
 fn inside_of_a_runtime_it_is_refused() {

@@ -34,7 +34,7 @@ use crate::sync::own::{Condvar, Mutex, MutexGuard};
 use crate::task::{
     JoinError, JoinHandle, Kind, Runnable, Running, Started, TaskList, Unseen, create,
 };
-use crate::threads::Purpose;
+use crate::threads::{self, Purpose};
 use crate::worker;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -173,8 +173,8 @@ impl Pool {
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
         if let Some(sim) = &shared.sim {
-            sim.activate(Part::closures());
-            return Ok(());
+            let is_open = sim.activate(Part::closures());
+            return is_open.then_some(()).ok_or_else(threads::closed);
         }
         let me = shared
             .me

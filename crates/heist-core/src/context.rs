@@ -194,6 +194,17 @@ impl<'a> Context<'a> {
 
 /// Makes `cx` the thread's context for the length of `f`, also if it unwinds.
 pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
+    let pointer: *const Context<'_> = cx;
+    switch(pointer.cast(), f)
+}
+
+/// Runs `f` as on a thread that is inside no runtime.
+pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {
+    switch(std::ptr::null(), f)
+}
+
+/// Runs `f` with this as the thread's context.
+fn switch<R>(context: *const Context<'static>, f: impl FnOnce() -> R) -> R {
     struct Restore(*const Context<'static>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -204,8 +215,7 @@ pub(crate) fn enter<R>(cx: &Context<'_>, f: impl FnOnce() -> R) -> R {
             CURRENT.with(|current| current.set(self.0));
         }
     }
-    let pointer: *const Context<'_> = cx;
-    let _restore = Restore(CURRENT.with(|current| current.replace(pointer.cast())));
+    let _restore = Restore(CURRENT.with(|current| current.replace(context)));
     // What is polled in this context is not inside of what an outer one polls.
     crate::catch::hide_frames(f)
 }

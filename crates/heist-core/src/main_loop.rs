@@ -260,6 +260,10 @@ impl MainLoop {
 
     /// Parks while `main` waits. The monitor is told, if it is to find deadlocks, and may answer.
     fn rest(&self, cx: &Context<'_>, deadline: u64) -> Option<Deadlock> {
+        if let Some(sim) = &self.shared.sim {
+            // Of an earlier wait: there may be none now.
+            sim.take_stuck();
+        }
         if !self.shared.config.detect_deadlock {
             self.park(cx, deadline);
             return self.stuck();
@@ -273,7 +277,7 @@ impl MainLoop {
     /// Whether nobody in a simulation can go on: see `sim`.
     fn stuck(&self) -> Option<Deadlock> {
         let sim = self.shared.sim.as_ref()?;
-        let is_stuck = sim.is_stuck() && !self.local.has_work();
+        let is_stuck = sim.take_stuck() && !self.local.has_work();
         is_stuck.then(|| Deadlock {
             main: self.local.waits.borrow().clone(),
             tasks: inspect::tasks(&self.shared),

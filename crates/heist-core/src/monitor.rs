@@ -80,7 +80,8 @@ impl Monitor {
         if let Some(sim) = &shared.sim {
             let unparked = Arc::new(AtomicBool::new(false));
             let _ = self.sleeper.set(Sleeper::Actor(unparked.clone()));
-            sim.activate(Part::monitor(shared, unparked));
+            // Refused, it is as a monitor that has ended.
+            let _ = sim.activate(Part::monitor(shared, unparked));
             return Ok(());
         }
         shared
@@ -343,7 +344,7 @@ impl Seen {
 }
 
 /// Looks at all tasks, the local ones of the present run among them.
-fn for_each_task(shared: &Shared, mut look: impl FnMut(&Header)) {
+pub(crate) fn for_each_task(shared: &Shared, mut look: impl FnMut(&Header)) {
     shared
         .tasks
         .iter()

@@ -424,6 +424,10 @@ impl Handle {
                     }
                     Poll::Pending if self.is_forked() => return Err(NotEntered::Forked),
                     Poll::Pending if !parker.rest(&self.shared) => {
+                        // A task that a simulation has stepped meanwhile may have forked.
+                        if self.is_forked() {
+                            return Err(NotEntered::Forked);
+                        }
                         return Err(NotEntered::Deadlock(Deadlock {
                             main: Vec::new(),
                             tasks: inspect::tasks(&self.shared),

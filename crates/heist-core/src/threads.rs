@@ -160,7 +160,7 @@ impl Threads {
         };
         if shared.sim.is_some() && shared.closing.is_over() {
             // Nobody would step it. Threads are refused in `start`.
-            return Err(io::Error::other("the runtime is closed"));
+            return Err(closed());
         }
         let Some(worker) = Worker::occupy(&me, index) else {
             return Ok(false);
@@ -169,8 +169,12 @@ impl Threads {
         shared.idle.starting();
         if let Some(sim) = &shared.sim {
             worker.arrive();
-            sim.activate(Part::worker(worker));
-            return Ok(true);
+            let is_open = sim.activate(Part::worker(worker));
+            if !is_open {
+                // Nobody is left to hand the search over to.
+                let _ = shared.idle.end_search();
+            }
+            return is_open.then_some(true).ok_or_else(closed);
         }
         let handed = Arc::new(Mutex::new(Some(worker)));
         let taken = handed.clone();
@@ -258,7 +262,7 @@ impl Threads {
         }
         let mut inner = self.inner.lock();
         if inner.closed {
-            return Err(io::Error::other("the runtime is closed"));
+            return Err(closed());
         }
         // Threads that have ended by themselves (spares, idle blocking threads) are let go here,
         // so that the list stays as long as the threads that run.
@@ -315,6 +319,11 @@ impl Threads {
             .iter()
             .all(JoinHandle::is_finished)
     }
+}
+
+/// Why no thread is started after the end.
+pub(crate) fn closed() -> io::Error {
+    io::Error::other("the runtime is closed")
 }
 
 /// Waits for a thread, up to a time.

@@ -237,8 +237,9 @@ impl Handle {
     /// - [`RunError::Forked`] if the runtime belongs to the parent of this process.
     ///
     /// - [`RunError::Deadlock`] in a [`deterministic`](crate::Builder::deterministic) runtime, if nobody is
-    ///   left who could wake the future. The main future is nobody in this sense when the call is made
-    ///   inside its run, by a blocking closure.
+    ///   left who could wake the future. When the call is made inside of a run, by a blocking closure, the
+    ///   main future is nobody in this sense, and so is a closure or task that is itself inside such a call,
+    ///   begun before.
     ///
     /// In each case but the last the future is dropped in the call and has not been polled, unless it is the
     /// future itself that has forked: then `Forked` comes in the child when it is pending there.

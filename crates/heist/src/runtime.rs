@@ -154,7 +154,8 @@ impl Runtime {
     /// [`RunError::Interrupted`] if Ctrl-C ended `main`: see [`Builder::cancel_on_ctrl_c`].
     /// [`RunError::Cancelled`] if something else did: see
     /// [`AbortHandle::current`](crate::task::AbortHandle::current). In both cases Send tasks go on, and the runtime
-    /// can be run again. [`RunError::Deadlock`] in debug mode, if `main` can never go on: see [`Deadlock`](crate::Deadlock).
+    /// can be run again. [`RunError::Deadlock`] in debug mode and in a
+    /// [`deterministic`](Builder::deterministic) runtime, if `main` can never go on: see [`Deadlock`](crate::Deadlock).
     ///
     /// A thread that cannot be started is no error: the calling thread works itself, with
     /// [`MainThread::Dedicated`](crate::MainThread::Dedicated) too if there is no other.

@@ -34,9 +34,18 @@ pub(crate) enum Part {
         /// Until when it sleeps, and that a look follows; `None` before its first turn.
         nap: Option<u64>,
     },
-    /// A thread of the blocking pool, and the closure that it has taken. It has nothing to keep it alive
-    /// for: it ends when none is left.
-    Closures(Option<Runnable>),
+    /// A thread of the blocking pool. It has nothing to keep it alive for: it ends when no closure is
+    /// left.
+    Closures(Hand),
+}
+
+/// What a thread of the blocking pool has in hand.
+#[derive(Debug)]
+pub(crate) enum Hand {
+    /// It has not begun.
+    New,
+    Empty,
+    Closure(Runnable),
 }
 
 /// Where a worker is in its loop.
@@ -74,7 +83,14 @@ impl Part {
     }
 
     pub(crate) fn closures() -> Part {
-        Part::Closures(None)
+        Part::Closures(Hand::New)
+    }
+
+    /// It will have no turn.
+    pub(super) fn refuse(self) {
+        if let Part::Worker(Some(worker), _) = self {
+            worker.vacate();
+        }
     }
 }
 
@@ -89,6 +105,19 @@ impl Actor {
             Part::Worker(None, _) => Who::Host,
             Part::Monitor { .. } => Who::Monitor,
             Part::Closures(_) => Who::Pool(self.number),
+        }
+    }
+
+    /// Whether it is about to run a closure.
+    pub(super) fn is_call(&self) -> bool {
+        matches!(&self.part, Part::Closures(Hand::Closure(_)))
+    }
+
+    /// Until when it stalls, if it does; also if that time has come.
+    pub(super) fn stalled_until(&self) -> Option<u64> {
+        match &self.part {
+            Part::Worker(_, Mood::Stalled(until)) => Some(*until),
+            _ => None,
         }
     }
 
@@ -121,7 +150,7 @@ impl Actor {
                 unparked.store(false, Ordering::Relaxed);
                 monitor_turn(sim, shared, watch, nap)
             }
-            Part::Closures(taken) => closures_turn(sim, shared, taken, Who::Pool(self.number)),
+            Part::Closures(hand) => closures_turn(sim, shared, hand, Who::Pool(self.number)),
         }
     }
 }
@@ -138,7 +167,8 @@ fn worker_turn(
     let (index, slot) = (worker.index(), worker.slot());
     let who = Who::Worker(index as u32);
     if let Mood::New = mood {
-        if !worker.begin() {
+        // As on a thread of its own, which is inside of nothing yet.
+        if !context::outside(|| worker.begin()) {
             return Next::Forked;
         }
         sim.recorder.lock().skip(index, slot);
@@ -196,7 +226,7 @@ fn worker_turn(
         Turn::Forked => Next::Forked,
         Turn::Over => {
             if let Some(worker) = own.take() {
-                worker.end();
+                context::outside(|| worker.end());
             }
             Next::Over
         }
@@ -209,13 +239,18 @@ fn monitor_turn(
     watch: &mut Watch,
     nap: &mut Option<u64>,
 ) -> Next {
-    if nap.is_some_and(|until| until != NEVER) {
-        watch.look(shared);
-        let blocked = shared.blocked.load(Ordering::Relaxed) as u64;
-        sim.record(Who::Monitor, What::Looked { blocked });
-    }
     let cx = Context::new(shared, Role::Service, shared.site);
-    match context::enter(&cx, || watch.next(&cx)) {
+    // The look too: what it fires must not be taken for a wake by who waits here, which sees to those
+    // of its own without being unparked.
+    let next = context::enter(&cx, || {
+        if nap.is_some_and(|until| until != NEVER) {
+            watch.look(shared);
+            let blocked = shared.blocked.load(Ordering::Relaxed) as u64;
+            sim.record(Who::Monitor, What::Looked { blocked });
+        }
+        watch.next(&cx)
+    });
+    match next {
         monitor::Next::Over => return Next::Over,
         monitor::Next::Forked => return Next::Forked,
         monitor::Next::Sleep => *nap = Some(NEVER),
@@ -227,19 +262,24 @@ fn monitor_turn(
     Next::Again
 }
 
-fn closures_turn(
-    sim: &Simulation,
-    shared: &Arc<Shared>,
-    taken: &mut Option<Runnable>,
-    who: Who,
-) -> Next {
-    let Some(task) = taken.take() else {
-        *taken = shared.blocking.next_simulated();
-        return if taken.is_some() {
-            Next::Again
-        } else {
-            Next::Over
-        };
+fn closures_turn(sim: &Simulation, shared: &Arc<Shared>, hand: &mut Hand, who: Who) -> Next {
+    let hooks = &shared.config.hooks;
+    let task = match std::mem::replace(hand, Hand::Empty) {
+        Hand::Closure(task) => task,
+        before => {
+            if let Hand::New = before {
+                context::outside(|| hooks.thread_start());
+            }
+            if shared.is_forked() {
+                return Next::Forked;
+            }
+            let Some(task) = shared.blocking.next_simulated() else {
+                context::outside(|| hooks.thread_stop());
+                return Next::Over;
+            };
+            *hand = Hand::Closure(task);
+            return Next::Again;
+        }
     };
     let call = sim.recorder.lock().number(task.header().id());
     sim.record(who, What::Called { task: call });

@@ -69,12 +69,14 @@ mod trace;
 use crate::closing::run_anything;
 use crate::context::{self, Context, Role};
 use crate::hooks::Hooks;
+use crate::monitor;
 use crate::seam::{NEVER, Seam, Simulated};
 use crate::shared::Shared;
 use crate::worker::{Step, heed};
 pub(crate) use actor::Part;
 use actor::{Actor, Next};
 use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -97,8 +99,13 @@ const STALLS: u64 = 128;
 /// is due. The monitor may look for ever, and a spare worker nap: while a worker is inside a turn that
 /// waits for this very one.
 const IDLE: u32 = 500;
+/// And so many for each actor. One of hundreds may have the only task, and not have been chosen.
+const IDLE_EACH: usize = 8;
 /// How many turns may be inside one another. Each is a few frames of the stack.
 const DEPTH: usize = 16;
+/// The same where a closure is about to begin. More, since it may be the one that a turn below waits for;
+/// but each may wait in a `block_on`, and the stack of a test has 2 MiB.
+const DEPTH_OF_CLOSURES: usize = 64;
 
 /// See the module.
 pub(crate) struct Simulation {
@@ -207,9 +214,16 @@ impl Simulation {
 
     // --- The host ---
 
-    /// What would have been a thread takes part from now on.
-    pub(crate) fn activate(&self, part: Part) {
+    /// What would have been a thread takes part from now on. False if the loop is over, and nobody would
+    /// step it: somebody outside has looked before that, and come after it.
+    #[must_use]
+    pub(crate) fn activate(&self, part: Part) -> bool {
         let mut cast = self.cast.lock();
+        if cast.over {
+            drop(cast);
+            part.refuse();
+            return false;
+        }
         let number = cast.activated;
         cast.activated += 1;
         let actor = Actor::new(number, part);
@@ -217,6 +231,7 @@ impl Simulation {
         cast.actors.push(actor);
         drop(cast);
         self.record(who, What::Activated);
+        true
     }
 
     /// The host has had a turn. Returns when it has the next one.
@@ -275,38 +290,66 @@ impl Simulation {
         is_woken: impl Fn() -> bool,
         stand_in: impl Fn() -> bool,
     ) {
-        // Ordering: Relaxed, one thread at a time is inside.
-        self.is_stuck.store(false, Ordering::Relaxed);
+        let is_stuck = self.wait_in_vain(shared, until, is_woken, stand_in);
+        // A wait inside a turn of this one has left its own answer. Ordering: Relaxed, one thread at a
+        // time is inside.
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
+        if is_stuck {
+            // For whoever asks again because a foreign thread is about to do something.
+            std::thread::yield_now();
+        }
+    }
+
+    /// The same; whether it has ended because nobody can go on.
+    fn wait_in_vain(
+        &self,
+        shared: &Shared,
+        until: impl Fn() -> u64,
+        is_woken: impl Fn() -> bool,
+        stand_in: impl Fn() -> bool,
+    ) -> bool {
         let mut idle = 0;
         while !shared.is_forked() {
             let until = until();
             let goes_on = until <= self.seam.now() || is_woken();
             let deadline = self.next_deadline(shared).min(until);
-            if idle > IDLE && !goes_on && !self.poll_all(shared) {
+            if idle > IDLE && !goes_on && self.is_barren(idle) && !self.poll_all(shared) {
+                // Whoever stalls may have work, and keep others from looking for it.
+                let deadline = deadline.min(self.end_of_stalls());
                 if deadline == NEVER {
-                    return self.give_up();
+                    return true;
                 }
                 self.jump(deadline);
                 idle = 0;
                 continue;
             }
             match self.pick(goes_on) {
-                Pick::Host => return,
+                Pick::Host => return false,
                 Pick::Actor(actor) => {
                     let was_idle = !self.step(shared, actor);
                     idle = if was_idle { idle + 1 } else { 0 };
                 }
                 Pick::Nobody(_) if self.poll_all(shared) || stand_in() => idle = 0,
-                Pick::Nobody(next) if next.min(deadline) == NEVER => return self.give_up(),
+                Pick::Nobody(next) if next.min(deadline) == NEVER => return true,
                 Pick::Nobody(next) => self.jump(next.min(deadline)),
             }
         }
+        false
     }
 
-    fn give_up(&self) {
-        self.is_stuck.store(true, Ordering::Relaxed);
-        // For whoever asks again because a foreign thread is about to do something.
-        std::thread::yield_now();
+    /// Whether after so many idle turns everybody has had some, and nobody's stall is over unseen.
+    fn is_barren(&self, idle: u32) -> bool {
+        let now = self.seam.now();
+        let cast = self.cast.lock();
+        let mut stalls = cast.actors.iter().filter_map(Actor::stalled_until);
+        idle as usize > IDLE_EACH * cast.actors.len() && stalls.all(|until| until > now)
+    }
+
+    /// When the first stall ends.
+    fn end_of_stalls(&self) -> u64 {
+        let cast = self.cast.lock();
+        let stalls = cast.actors.iter().filter_map(Actor::stalled_until);
+        stalls.min().unwrap_or(NEVER)
     }
 
     /// The earliest deadline of all timers.
@@ -368,9 +411,9 @@ impl Simulation {
         }
     }
 
-    /// Whether nobody could go on when the last wait ended.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Ordering::Relaxed)
+    /// Whether nobody could go on when the last wait ended. Each wait is asked about once.
+    pub(crate) fn take_stuck(&self) -> bool {
+        self.is_stuck.swap(false, Ordering::Relaxed)
     }
 
     /// The loop is over: all actors end. Whoever has a turn that this is inside of is left.
@@ -386,10 +429,15 @@ impl Simulation {
     fn pick(&self, host: bool) -> Pick {
         let now = self.seam.now();
         let mut cast = self.cast.lock();
+        let is_deep = cast.depth >= DEPTH_OF_CLOSURES;
+        let ready_at = |actor: &Actor| match actor.is_call() && is_deep {
+            true => NEVER,
+            false => actor.ready_at(self.simulated()),
+        };
         let mut next = NEVER;
         let mut ready = u64::from(host);
         for actor in &cast.actors {
-            match actor.ready_at(self.simulated()) {
+            match ready_at(actor) {
                 time if time <= now => ready += 1,
                 time => next = next.min(time),
             }
@@ -403,8 +451,7 @@ impl Simulation {
         } else {
             self.below(ready) as usize
         };
-        let is_ready = |actor: &Actor| actor.ready_at(self.simulated()) <= now;
-        let mut candidates = (0..cast.actors.len()).filter(|&at| is_ready(&cast.actors[at]));
+        let mut candidates = (0..cast.actors.len()).filter(|&at| ready_at(&cast.actors[at]) <= now);
         match candidates.nth(chosen) {
             Some(at) => {
                 cast.depth += 1;
@@ -478,6 +525,17 @@ impl Simulation {
 
     /// Records what the owner of a slot has done since the last look at it.
     fn observe(&self, shared: &Shared, who: Who, slot: Option<usize>) {
+        if self.recorder.lock().is_due_to_forget() {
+            // Tasks that a look at some slot has still to find are kept as well.
+            let slots = shared.slots.iter();
+            let mut kept: HashSet<_> = slots.filter_map(|slot| trace::last_polled(slot)).collect();
+            monitor::for_each_task(shared, |header| _ = kept.insert(header.id()));
+            shared
+                .blocking
+                .tasks
+                .for_each(|header| _ = kept.insert(header.id()));
+            self.recorder.lock().forget_but(&kept);
+        }
         let local = shared.present.lock().upgrade();
         let live = shared.tasks.iter().map(|list| list.len()).sum::<usize>()
             + shared.blocking.tasks.len()
@@ -568,7 +626,8 @@ pub fn stall(length: Duration) -> bool {
 
 /// Notes something in the trace of the simulation that this thread is inside of; nothing outside of one.
 ///
-/// A value that is not the same in each run with the same seed, such as an address, makes the traces differ.
+/// A value that is not the same in each run with the same seed, such as an address or the id of a task, makes
+/// the traces differ.
 pub fn note(what: &'static str, value: u64) {
     let _ = with(|sim| sim.record(Who::Code, What::Noted { what, value }));
 }

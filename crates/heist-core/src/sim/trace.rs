@@ -5,12 +5,15 @@
 use crate::slot::Slot;
 use crate::task::Id;
 use crate::worker::PINNED;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 /// How many events a trace tells in words.
 const RECENT: usize = 256;
+
+/// How many tasks keep their numbers at least, dead or alive.
+const NUMBERS: usize = 1024;
 
 /// What has happened in a simulation so far. Two runs of the same program with the same seed have equal
 /// ones, in the same process or in two.
@@ -191,8 +194,10 @@ pub(super) struct Recorder {
     hash: u64,
     count: u64,
     recent: VecDeque<Event>,
-    /// Numbers of live tasks. Looked up, and never gone through: its order is of no consequence.
+    /// Numbers of live tasks, and of some that have ended. Its order is of no consequence.
     numbers: HashMap<Id, u64>,
+    /// With so many, those of tasks that have ended are looked for.
+    too_many: usize,
     numbered: u64,
     /// Tasks that were alive at the last look, or spawned since.
     alive: usize,
@@ -217,6 +222,7 @@ impl Recorder {
             count: 0,
             recent: VecDeque::new(),
             numbers: HashMap::new(),
+            too_many: NUMBERS,
             numbered: 0,
             alive: 0,
             progress: 0,
@@ -284,16 +290,28 @@ impl Recorder {
         })
     }
 
+    /// Whether there are numbers of tasks that have ended, and not a few: of those that were not the last
+    /// ones that were polled in a turn.
+    pub(super) fn is_due_to_forget(&self) -> bool {
+        self.numbers.len() >= self.too_many
+    }
+
+    /// Forgets the numbers of all other tasks. The next time is when there are twice as many.
+    pub(super) fn forget_but(&mut self, kept: &HashSet<Id>) {
+        self.numbers.retain(|id, _| kept.contains(id));
+        self.too_many = NUMBERS.max(2 * self.numbers.len());
+    }
+
     /// What the owner of `slot` has done, after its turn; `alive` tasks are left.
     pub(super) fn observe(&mut self, who: Who, slot: Option<(usize, &Slot)>, alive: usize) {
         let done = self.alive.saturating_sub(alive) as u64;
         self.alive = alive;
-        let (mut polls, mut last) = (0, 0);
+        let (mut polls, mut last) = (0, None);
         if let Some((index, slot)) = slot {
             let now = Seen::of(slot);
             let seen = std::mem::replace(self.seen(index), now);
             polls = (now.turns - seen.turns) / 2;
-            last = slot.last_polled() & !PINNED;
+            last = last_polled(slot);
             let tasks = now.stolen - seen.stolen;
             if tasks > 0 {
                 self.record(who, What::Stole { tasks });
@@ -302,7 +320,7 @@ impl Recorder {
         if polls == 0 && done == 0 {
             return;
         }
-        let id = Id::from_u64(last).filter(|_| polls > 0);
+        let id = last.filter(|_| polls > 0);
         let task = id.map_or(0, |id| self.number(id));
         self.record(who, What::Ran { polls, task, done });
         if let Some(id) = id.filter(|_| done > 0) {
@@ -321,6 +339,11 @@ impl Recorder {
         }
         &mut self.seen[index]
     }
+}
+
+/// The task that was polled last by the owner of a slot.
+pub(super) fn last_polled(slot: &Slot) -> Option<Id> {
+    Id::from_u64(slot.last_polled() & !PINNED)
 }
 
 impl Seen {
@@ -408,6 +431,29 @@ mod tests {
             }
         }
         assert_eq!(trace(&[slept, ended]), trace(&[slept, ended]));
+    }
+
+    /// Numbers of tasks that have ended do not pile up, and those of others stay.
+    #[test]
+    fn numbers_of_ended_tasks_are_forgotten() {
+        let mut recorder = Recorder::new(0);
+        let kept = HashSet::from([Id::next()]);
+        let number = kept.iter().map(|id| recorder.number(*id)).next();
+        for _ in 0..10 * NUMBERS {
+            recorder.number(Id::next());
+            if recorder.is_due_to_forget() {
+                recorder.forget_but(&kept);
+            }
+        }
+        assert!(recorder.numbers.len() <= NUMBERS);
+        assert_eq!(kept.iter().map(|id| recorder.number(*id)).next(), number);
+        let many: HashSet<_> = (0..NUMBERS).map(|_| Id::next()).collect();
+        many.iter().for_each(|id| _ = recorder.number(*id));
+        recorder.forget_but(&many);
+        assert!(
+            !recorder.is_due_to_forget(),
+            "they would be gone through at each look"
+        );
     }
 
     /// What is no longer told in words is still in the hash.

@@ -111,7 +111,8 @@ impl Duplex {
 
     /// How long an operation is delayed at most. Default: 1 ms. Any length; zero delays nothing.
     ///
-    /// Every fourth operation is, on average, by a length that the seed decides.
+    /// Every fourth operation is, on average, by a length that the seed decides. Each poll of a read or
+    /// write counts as one: if nothing can be moved yet, the next poll is another, and draws again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -125,6 +126,7 @@ impl Duplex {
     }
 
     /// One in so many operations, on average, resets the connection. Default: 0, which is none of them.
+    /// Each poll of a read or write counts as one.
     ///
     /// Then both ends answer [`ConnectionReset`](io::ErrorKind::ConnectionReset) to everything, and what
     /// was written and not yet read is lost.

@@ -26,7 +26,8 @@ const SEEDS: u64 = 100;
 /// workers.
 ///
 /// A seed fails if the program panics, answers an `Err`, can never go on, or leaves tasks behind. The
-/// first one that does ends the exploration, with a panic that names it. [`Explore`] has options.
+/// first one that does ends the exploration, with a panic that names it. A panic of a task stays in it, and
+/// is a failure only if the program makes one of it: await the handle. [`Explore`] has options.
 ///
 /// With the environment variable `HEIST_SEED` set to a number, that seed alone is run.
 ///
@@ -43,7 +44,7 @@ const SEEDS: u64 = 100;
 ///
 /// # Panics
 ///
-/// If a seed fails, if `HEIST_SEED` is no number, and inside of a running runtime.
+/// If a seed fails, if `seeds` is zero, if `HEIST_SEED` is no number, and inside of a running runtime.
 #[track_caller]
 pub fn explore<T: Outcome>(seeds: u64, program: impl AsyncFn() -> T) {
     Explore::new().seeds(seeds).run(program);
@@ -116,12 +117,21 @@ impl Explore {
         }
     }
 
-    /// How many seeds are tried. Default: 100.
+    /// How many seeds are tried. Default: 100. Range: 1 or more.
     ///
     /// ```
     /// heist::sim::Explore::new().seeds(10).run(async || {});
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `seeds` is zero: an exploration that tries nothing would never fail.
+    #[track_caller]
     pub fn seeds(mut self, seeds: u64) -> Explore {
+        assert!(
+            seeds > 0,
+            "heist: an exploration that tries no seed explores nothing: `seeds(1)` or more"
+        );
         self.seeds = seeds;
         self
     }
@@ -147,7 +157,8 @@ impl Explore {
         self
     }
 
-    /// Begins no further seed once so much time has passed, of the real clock. Default: none.
+    /// Begins no further seed once so much time has passed, of the real clock. Default: none. Zero leaves
+    /// time for no seed at all, and nothing fails: [`Explored::seeds`] says how many were tried.
     ///
     /// ```
     /// use std::time::Duration;
@@ -164,7 +175,7 @@ impl Explore {
     /// Default: 0, none of them.
     ///
     /// A program that does not depend on the seed alone, but on the real clock, on other threads, on
-    /// addresses, or on the order of a `HashMap`, cannot be replayed. This finds out.
+    /// addresses, on the ids of tasks, or on the order of a `HashMap`, cannot be replayed. This finds out.
     ///
     /// ```
     /// heist::sim::Explore::new().seeds(10).run_twice_one_in(5).run(async || {
@@ -465,7 +476,8 @@ impl fmt::Display for Cause {
             }
             Cause::NotReplayed => f.write_str(
                 "a second run with the same seed went another way, so the program depends on more \
-                 than the seed: the real clock, other threads, addresses, the order of a `HashMap`",
+                 than the seed: the real clock, other threads, addresses, ids of tasks, the order of a \
+                 `HashMap`",
             ),
         }
     }

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! What is not of the runtime is not simulated: threads that the program starts itself, the clock of
-//! `std`, sockets of the system. The order of a `HashMap` differs from run to run, too.
+//! `std`, sockets of the system. The order of a `HashMap` and the numbers of tasks differ from run to run, too.
+//! Timers are made inside the run: one made before it has a deadline of the real clock.
 
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,8 @@ const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 /// A moment on the monotonic clock.
 ///
 /// The same clock as [`std::time::Instant`], in eight bytes: nanoseconds, good for 584 years after
-/// the system started. Arithmetic saturates instead of panicking: what lies beyond the end of the
+/// the system started. Inside a [simulation](crate::sim) it is another, virtual one, and an instant of
+/// either says nothing about the other. Arithmetic saturates instead of panicking: what lies beyond the end of the
 /// clock is the *far future*, a deadline that never comes, and what lies before its beginning is
 /// its beginning.
 ///
