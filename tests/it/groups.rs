@@ -391,7 +391,7 @@ fn groups_beside_each_other_end_in_peace() {
             } else {
                 let began = began.clone();
                 let task = heist::spawn(async move {
-                    counted.await;
+                    let _ = counted.await;
                 });
                 began.wait().await;
                 began.wait().await;
