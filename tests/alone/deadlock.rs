@@ -7,8 +7,11 @@ use futures::future::{join, select};
 use futures::{SinkExt, StreamExt};
 use heist::{Builder, Deadlock, MainThread, RunError, Runtime};
 use heist_tests::support::Drops;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io::Write;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 fn debugging() -> Builder {
@@ -101,6 +104,16 @@ pub(crate) fn found() {
 /// Longer than it takes to find a deadlock, several times.
 const LATE: Duration = Duration::from_millis(150);
 
+/// A waker that is late.
+struct Slow(Waker);
+
+impl Wake for Slow {
+    fn wake(self: Arc<Slow>) {
+        std::thread::sleep(LATE);
+        self.0.wake_by_ref();
+    }
+}
+
 #[track_caller]
 fn lives<F: Future<Output = u32>>(what: &str, main: F) {
     let ended = debugging()
@@ -115,6 +128,16 @@ pub(crate) fn not_found() {
         let waiter = heist::spawn(pending::<()>());
         heist::sleep(LATE).await;
         drop(waiter);
+        7
+    });
+    // What the timer has ended is over only when its waker has been called.
+    lives("a waker that takes its time", async {
+        let mut sleep = pin!(heist::sleep(Duration::from_millis(30)));
+        poll_fn(|cx| {
+            let slow = Waker::from(Arc::new(Slow(cx.waker().clone())));
+            sleep.as_mut().poll(&mut Context::from_waker(&slow))
+        })
+        .await;
         7
     });
     lives("a thread has the waker", async {

@@ -35,6 +35,7 @@ fn main() {
         threads::build_fails,
         threads::no_thread_at_all,
         threads::closures,
+        threads::closures_in_closures,
         threads::tried_again,
         descriptors::accept_without_descriptors,
         descriptors::no_descriptors_left,

@@ -138,6 +138,30 @@ pub(crate) fn no_thread_at_all() {
     assert_one_thread_left();
 }
 
+/// A closure that waits for one that it sends itself, which needs a second thread.
+pub(crate) fn closures_in_closures() {
+    let reports = Reports::default();
+    let mut runtime = two_workers(&reports).build().expect("lazy");
+    runtime.run(async {
+        for _ in 0..3 {
+            let handle = heist::Handle::current();
+            let outer = heist::spawn_blocking(move || {
+                let (send, receive) = std::sync::mpsc::channel();
+                drop(handle.spawn_blocking(move || send.send(7)));
+                receive.recv_timeout(Duration::from_secs(20))
+            });
+            match outer.await {
+                Ok(answer) => assert_eq!(answer, Ok(7), "{:?}", reports.all()),
+                // There was no thread at all.
+                Err(error) => assert!(error.is_closed(), "{error}"),
+            }
+        }
+    });
+    let report = runtime.close();
+    assert!(report.is_clean(), "{report}");
+    assert_one_thread_left();
+}
+
 /// Every closure runs, or its handle says that it did not; no handle waits for ever, and what a
 /// closure captured is gone.
 pub(crate) fn closures() {

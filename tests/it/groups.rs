@@ -7,11 +7,11 @@ use crate::support::{
     within,
 };
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join, poll_fn};
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::group::{BoxError, Panicked};
 use heist::task::{AbortHandle, cancelling, uncancel};
-use heist::time::{Duration, timeout};
+use heist::time::{Duration, Instant, sleep, timeout};
 use heist::{
     ContextVar, GroupError, JoinHandle, Runtime, TaskGroup, catch_cancel, task, yield_now,
 };
@@ -20,6 +20,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, pending, ready};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -347,6 +348,59 @@ fn g21_a_group_that_waits_is_cancelled() {
         began.wait().await;
         assert!(task.cancel_with("test").await.unwrap_err().is_cancelled());
         assert_eq!((log.all(), dropped.count()), (vec!["test".into()], 1));
+    });
+}
+
+/// Two groups in one `join`: the first to end lets the cancellation go on, and that does not hurry the
+/// other, nor keep the task busy until that has ended.
+#[test]
+fn groups_beside_each_other_end_in_peace() {
+    in_a_task(async {
+        for limited in [false, true] {
+            let (began, cleaned, polls) = (Signal::new(), Drops::default(), Drops::default());
+            let group = |pause: u64| {
+                let (began, guard) = (began.clone(), cleaned.guard());
+                TaskGroup::run(async move |g| {
+                    g.spawn::<_, (), Broken>(async move {
+                        let Err(cancelled) = catch_cancel(began.hold::<()>()).await else {
+                            unreachable!("it is pending")
+                        };
+                        sleep(Duration::from_millis(pause)).await;
+                        // Only now: a cleanup that is cut short drops it as well, but too early.
+                        assert_eq!(cancelling(), 1);
+                        drop(guard);
+                        match cancelled.resume().await {}
+                    });
+                    pending::<Outcome>().await
+                })
+            };
+            let both = join(group(0), group(60));
+            let polled = polls.clone();
+            let counted = async move {
+                let mut both = pin!(both);
+                poll_fn(|cx| {
+                    drop(polled.guard());
+                    both.as_mut().poll(cx)
+                })
+                .await
+            };
+            let begin = Instant::now();
+            if limited {
+                let limit = Duration::from_millis(20);
+                assert!(timeout(limit, counted).await.is_err());
+            } else {
+                let began = began.clone();
+                let task = heist::spawn(async move {
+                    let _ = counted.await;
+                });
+                began.wait().await;
+                began.wait().await;
+                assert!(task.cancel().await.unwrap_err().is_cancelled());
+            }
+            assert!(begin.elapsed() >= Duration::from_millis(60), "{limited}");
+            assert_eq!(cleaned.count(), 2);
+            assert!(polls.count() < 40, "{} polls", polls.count());
+        }
     });
 }
 

@@ -39,6 +39,7 @@ mod net;
 mod panics;
 mod regions;
 mod rows;
+mod security;
 mod seeded;
 mod several;
 mod sim;

@@ -166,6 +166,15 @@ fn a_blocking_thread_that_cannot_be_created_loses_no_closure() {
     }
 }
 
+/// The thread for a closure cannot be had at first, while the only thread there is runs one that waits
+/// for it: the start is tried again.
+#[test]
+fn a_closure_that_another_waits_for_gets_its_thread_later() {
+    for when in ["1", "2", "3", "2..4"] {
+        assert_ok(when, with_strace(when, "closures_in_closures"));
+    }
+}
+
 /// The same by the limit of a user, with room for no thread beside `main`'s, for one, for two.
 #[test]
 fn a_limit_of_processes_loses_no_work() {

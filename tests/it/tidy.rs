@@ -80,15 +80,15 @@ pub(crate) fn assert_none(complaints: &[String]) {
 // ---- reading Rust ----
 
 /// A Rust file taken apart: code without comments and texts, and the line comments.
-struct Source {
+pub(crate) struct Source {
     /// The code. Comments and the insides of literals are blank, line breaks are kept.
-    code: String,
+    pub(crate) code: String,
     /// Line number and text of each `//` comment that is not a doc comment, without the slashes.
     comments: Vec<(usize, String)>,
 }
 
 impl Source {
-    fn parse(text: &str) -> Source {
+    pub(crate) fn parse(text: &str) -> Source {
         let mut source = Source {
             code: String::with_capacity(text.len()),
             comments: Vec::new(),
@@ -408,7 +408,13 @@ fn every_example_is_run_by_ci() {
 
 /// All texts for readers.
 fn texts() -> Vec<PathBuf> {
-    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let top = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    ];
+    let top = top.map(|name| root().join(name));
     let mut all = Vec::from(top);
     all.extend(files(&root().join("docs"), "md"));
     all.extend(files(&root().join("crates"), "md"));

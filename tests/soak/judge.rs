@@ -65,6 +65,8 @@ pub(crate) const FIGURES: [Figure; 10] = [
         name: "heap in use",
         unit: Unit::Bytes,
         value: |sample| sample.heap,
+        // crossbeam-epoch keeps what belonged to threads that have ended, up to 64 times 2 KiB for each worker. Spare
+        // workers come and go, and so it takes about ten minutes until it has that much.
         rise: up_to(0.05, 0.5 * MIB),
         peak: up_to(0.5, 4.0 * MIB),
         is_time: false,

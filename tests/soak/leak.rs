@@ -20,7 +20,7 @@ pub(crate) enum Planted {
     Memory,
     /// A thread, every few requests.
     Thread,
-    /// 50 µs: each request takes so much longer than the one before.
+    /// 200 µs: each request takes so much longer than the one before.
     Time,
 }
 
@@ -78,7 +78,7 @@ impl Leak {
                 thread::spawn(|| thread::sleep(Duration::from_secs(3600)));
             }
             Planted::Thread => {}
-            Planted::Time => thread::sleep(Duration::from_micros(50 * number)),
+            Planted::Time => thread::sleep(Duration::from_micros(200 * number)),
         }
     }
 }

@@ -31,8 +31,8 @@ const BLOCKING: usize = 8;
 const KEPT_ALIVE: Duration = Duration::from_millis(200);
 /// How long the thread that is compared with sleeps each time.
 const NAP: Duration = Duration::from_millis(1);
-/// Bytes that may be in use after the end and were not before: what the standard library keeps for good.
-const KEPT_FOR_GOOD: u64 = 256 * 1024;
+/// Bytes that may be in use after the end and were not before: what the standard library keeps for good, for instance.
+const KEPT_FOR_GOOD: u64 = 64 * 1024;
 
 /// What came out.
 pub(crate) struct Outcome {
@@ -116,8 +116,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let server = server.end();
     thread.join().expect("it does not panic");
     // A thread that was joined is in the system's list for a moment longer.
-    let is_back = || holdings().threads <= before.holdings.threads;
-    (0..1000).any(|_| is_back() || (thread::sleep(NAP), false).1);
+    for _ in 0..1000 {
+        if holdings().threads <= before.holdings.threads {
+            break;
+        }
+        thread::sleep(NAP);
+    }
+    free_garbage();
     Outcome {
         samples,
         warm,
@@ -181,6 +186,14 @@ fn count_stray_panics() -> Arc<AtomicU64> {
         }
     }));
     stray
+}
+
+/// Whoever leaves a deque has crossbeam-epoch free what others may still look at, and so has every thread that used one
+/// and ends. It does so for each thread in batches of 64, which the end of the last thread leaves undone.
+fn free_garbage() {
+    for _ in 0..1000 {
+        crossbeam_epoch::pin().flush();
+    }
 }
 
 /// Sleeps, and notes how late it is woken, as any thread of this process may be.

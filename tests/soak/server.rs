@@ -275,9 +275,8 @@ impl Server {
             self.traffic
                 .late(Clock::Timer, now.saturating_duration_since(due));
             moved.as_mut().reset(now + PATIENCE);
-            poll_fn(|cx| Poll::Ready(moved.as_mut().poll(cx)))
-                .await
-                .is_pending();
+            // Polled, so that it is among the timers.
+            let _pending = poll_fn(|cx| Poll::Ready(moved.as_mut().poll(cx))).await;
         }
     }
 

@@ -18,7 +18,8 @@
 //! **Invariant**: while the lock is free and a closure is queued, a thread is on its way to `next`
 //! (notified, or being started), or all threads there may be run closures. So no closure waits for
 //! the end of another while the bound allows for one more thread, also if the other waits for it:
-//! a thread calls for the next closure before it runs its own.
+//! a thread calls for the next closure before it runs its own. Where a start fails, the call is
+//! repeated with the back-off of all starts (`threads.rs`).
 //!
 //! One thread at a time is on its way, and not one for each closure of a burst: most would come too
 //! late for short ones, and each would cost a switch. Who calls takes the idle thread out of the
@@ -27,7 +28,7 @@
 #![forbid(unsafe_code)]
 
 use crate::context::{self, Context, Role};
-use crate::shared::{Shared, Spawn};
+use crate::shared::{MayStart, Shared, Spawn};
 use crate::sim::Part;
 use crate::sync::own::{Condvar, Mutex, MutexGuard};
 use crate::task::{
@@ -155,11 +156,19 @@ impl Pool {
             drop(state);
             if let Err(error) = self.start(shared) {
                 self.not_started(shared, &error);
+                // Whoever sleeps does not know yet that there is something to try again.
+                shared.notify(MayStart::No);
+                shared.monitor.unpark();
                 shared
                     .threads
                     .report_failure(shared, Purpose::Blocking, &error);
             }
         }
+    }
+
+    /// A thread could not be started some time ago: is there a closure that still waits for one?
+    pub(crate) fn call_again(&self, shared: &Shared) {
+        self.call(shared, self.lock());
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
@@ -279,6 +288,10 @@ fn thread(shared: &Arc<Shared>) {
             let Some(task) = shared.blocking.next(shared) else {
                 break;
             };
+            if shared.is_forked() {
+                // The error handler has forked, when the call for the next thread failed.
+                break;
+            }
             let _ = worker::run_task(&cx, None, task);
         }
     });

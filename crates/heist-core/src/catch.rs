@@ -204,7 +204,9 @@ impl Cancelled {
     /// Lets the cancellation go on: makes the request again, and never returns.
     ///
     /// What receives it is around the `catch_cancel` that caught it: another one, the `timeout` that
-    /// asked, which then answers that its time is up, or the task.
+    /// asked, which then answers that its time is up, or the task. As long as others are live inside of
+    /// that, in another branch of a `join` for instance, it waits for them: they have been asked as well,
+    /// and may be cleaning up.
     ///
     /// # Panics
     ///
@@ -270,7 +272,8 @@ pub fn cancel_again() {
     context::polling(|polling| {
         if let Some(polling) = polling {
             let side = polling.make_side();
-            side.record.again(&polling.owner());
+            let parent = parent(polling, &side);
+            side.record.again(&polling.owner(), parent);
         }
     });
 }

@@ -29,7 +29,7 @@ use crate::shared::{MayStart, Shared};
 use crate::sim::Simulation;
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
-use crate::task::{JoinError, Kind, Label, TaskList};
+use crate::task::{AnyLeft, GivenUp, JoinError, Kind, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
@@ -482,17 +482,22 @@ pub(crate) fn close_here(
     // What a task waits on in its cleanup is for the report.
     shared.look_at();
     // 1 and 2.
-    for list in shared.tasks.iter() {
-        let closed = list.close(site, |task| shared.injector.push(task));
-        cleanup.give(closed.run());
-    }
+    let closed: Vec<_> = shared
+        .tasks
+        .iter()
+        .map(|list| list.close(site, |task| shared.injector.push(task)))
+        .collect();
     shared.notify(MayStart::No);
+    // Wakers of regions are user code: after all lists are closed.
+    closed
+        .into_iter()
+        .for_each(|closed| cleanup.give(closed.run()));
     report.abandoned = wait_for_tasks(cx, graces, &mut cleanup);
     if shared.is_forked() {
         return None;
     }
     cleanup.tell(&mut report);
-    if !report.abandoned.is_empty() && any_queued(shared) {
+    if any_queued(shared) {
         // A foreign thread has queued a task and is on its way to the injector. The task's header
         // points here without a count, so this is never freed. (A task inside its poll needs no
         // such care: the thread that polls it holds a count.)
@@ -562,6 +567,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
     // Since when no task is in cleanup.
     let mut calm = Stopwatch::start(shared);
     let mut steps = 0_u32;
+    let mut abandoned = Vec::new();
     loop {
         if let Some(sim) = &shared.sim {
             sim.interleave(cx);
@@ -592,7 +598,7 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
             continue;
         }
         if shared.tasks.iter().all(|list| list.len() == 0) {
-            return Vec::new();
+            return abandoned;
         }
         let waited = graces.elapsed();
         if waited >= told {
@@ -607,7 +613,12 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
             if left.is_zero() {
                 // What is queued behind the stuck polls ends here.
                 while run_anything(cx) == Step::Ran {}
-                return abandon(shared);
+                if abandon(shared, &mut abandoned) == AnyLeft::No {
+                    return abandoned;
+                }
+                // One of the stuck polls has begun to clean up since the look, and rests now.
+                calm = Stopwatch::start(shared);
+                continue;
             }
             nap = nap.min(left);
         }
@@ -640,14 +651,19 @@ fn any_queued(shared: &Shared) -> bool {
     any
 }
 
-fn abandon(shared: &Shared) -> Vec<Label> {
-    let mut abandoned = Vec::new();
+/// Gives up every poll that still goes on.
+fn abandon(shared: &Shared, abandoned: &mut Vec<Label>) -> AnyLeft {
+    let mut left = AnyLeft::No;
     for list in shared.tasks.iter() {
-        let (labels, wakers) = list.abandon();
-        abandoned.extend(labels);
-        wakers.into_iter().for_each(crate::task::wake_foreign);
+        let given_up = list.abandon();
+        abandoned.extend(given_up.labels);
+        given_up
+            .wakers
+            .into_iter()
+            .for_each(crate::task::wake_foreign);
+        left = left.max(given_up.left);
     }
-    abandoned
+    left
 }
 
 fn tell_who_is_waited_for(shared: &Shared, waited: Duration) {
@@ -679,7 +695,7 @@ fn wait_for_closures(cx: &Context<'_>, grace: Duration) -> Vec<Label> {
         }
         let left = grace.saturating_sub(began.elapsed());
         if left.is_zero() {
-            let (labels, wakers) = shared.blocking.tasks.abandon();
+            let GivenUp { labels, wakers, .. } = shared.blocking.tasks.abandon();
             wakers.into_iter().for_each(crate::task::wake_foreign);
             if !labels.is_empty() {
                 shared.config.hooks.report(&Report::BlockingAbandoned {

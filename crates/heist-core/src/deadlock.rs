@@ -18,7 +18,8 @@
 //! The process has no other threads than the sleepers of d2, the thread of `main` and the monitor
 //! (d3), and catches no signal but those of the standard library and of libc. Nothing of this runtime
 //! waits for the system: no timer, no source, no closure of the pool, no thread that is to be started
-//! later. Then no code runs in this process but ours. Between d2 and d6 no worker has left the list and
+//! later. Then no code runs in this process but ours. (A worker leaves the list before it calls the wakers
+//! of what has ended its sleep, and a timer counts as armed until then.) Between d2 and d6 no worker has left the list and
 //! `main` has rested, so none of our threads ran a task; the others did not exist at d3. Whoever existed
 //! before has ended, and the system's answer to d3 comes after that: what it queued or woke is seen by
 //! d4 and d5. So every task is idle, `main` is not woken, and no code is left that could change that,

@@ -36,10 +36,10 @@
 //! | `config`     | every tuning number                                            |
 
 #![cfg_attr(
-    heist_loom,
+    any(heist_loom, heist_shuttle),
     allow(
         dead_code,
-        reason = "the models call what can race, and not all there is"
+        reason = "models call what can race, and their builds have no other tests"
     )
 )]
 

@@ -27,7 +27,11 @@ pub trait Seam: Send + Sync + 'static {
     /// Blocks until [`Seam::unpark`] was called for `slot` since the last park returned, something
     /// the slot waits for has happened, or `deadline` has passed; it may also return without a reason. Wakers
     /// of what has happened are called on this thread before it returns.
-    fn park(&self, slot: usize, deadline: u64);
+    ///
+    /// Calls `awake` once, when the thread sleeps no more and before the first waker, and says whether
+    /// there may be wakers to call. Until then a timer that is due counts as armed
+    /// ([`Seam::is_used`]).
+    fn park(&self, slot: usize, deadline: u64, awake: &mut dyn FnMut(bool));
 
     /// Looks, without blocking, whether something has happened that `slot` waits for, and calls the wakers. Any thread of
     /// the runtime may call it. Returns how many wakers it called.

@@ -123,17 +123,19 @@ impl Shared {
     }
 
     /// The owner of `slot` sleeps: see [`Seam::park`].
-    pub(crate) fn park(&self, slot: usize, deadline: u64) {
-        match (&self.sim, self.seam.simulated()) {
-            (Some(sim), Some(seam)) => {
+    pub(crate) fn park(&self, slot: usize, deadline: u64, awake: &mut dyn FnMut(bool)) {
+        let simulated = |sim| Some((sim, self.seam.simulated()?));
+        match self.sim.as_ref().and_then(simulated) {
+            Some((sim, seam)) => {
                 let is_woken =
                     || seam.is_unparked(slot) || seam.next_deadline(slot) <= self.seam.now();
                 let until = || seam.next_deadline(slot).min(deadline);
                 sim.wait(self, until, is_woken);
                 seam.take_unpark(slot);
+                awake(true);
                 self.seam.poll(slot);
             }
-            _ => self.seam.park(slot, deadline),
+            None => self.seam.park(slot, deadline, awake),
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Work {
     /// The task of the present poll, with a mark if it is pinned (`worker::PINNED`); the mark alone
     /// is `main`.
     current: AtomicU64,
+    /// How many of these turns were no polls.
+    others: Count,
     /// Tasks taken from the LIFO slot.
     pub(crate) lifo_hits: Count,
     /// Tasks taken from other slots.
@@ -107,6 +109,12 @@ impl Slot {
         self.work.turns.add(1);
     }
 
+    /// The owner begins to run user code that is no poll: a hook, or wakers.
+    pub(crate) fn begin_other(&self) {
+        self.work.others.add(1);
+        self.begin_poll(0);
+    }
+
     /// The owner's poll has ended. Returns the notes left meanwhile, if any.
     pub(crate) fn end_poll(&self) -> u8 {
         self.work.turns.add(1);
@@ -131,7 +139,8 @@ impl Slot {
 
     /// How many polls its owners have begun.
     pub(crate) fn polls(&self) -> u64 {
-        self.turns().div_ceil(2)
+        let turns = self.turns().div_ceil(2);
+        turns.saturating_sub(self.work.others.get())
     }
 
     /// Leaves a note; false if it was there.

@@ -100,12 +100,13 @@ impl Spread {
     /// A look, with something in the queue and somebody to wake: whether to wake it.
     pub(crate) fn is_due(&self, now: u64) -> bool {
         let polls = self.pace.get();
-        self.until_look.set(polls - 1);
         let took = now.saturating_sub(self.looked_at.replace(now));
-        self.pace.set(match took {
+        let pace = match took {
             ..QUICK => (polls * 2).min(SPREAD_LOOKS),
             _ => 1,
-        });
+        };
+        self.pace.set(pace);
+        self.until_look.set(pace - 1);
         let since = self.waiting_since.get().unwrap_or(now);
         let short = took / u64::from(polls) < LONG_POLL;
         let patience = match self.gathered.get() && short {

@@ -221,6 +221,7 @@ impl Threads {
         if !shared.injector.is_empty() || (!self.any_worker() && shared.needs_worker()) {
             shared.notify(MayStart::Yes);
         }
+        shared.blocking.call_again(shared);
         for index in 0..shared.slots.len() {
             self.attend(shared, index);
         }

@@ -31,12 +31,13 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()
 /// Two foreign threads spawn, wait until that was run and spawn again, while workers come into being,
 /// search, steal and fall asleep: every task is run.
 ///
-/// Fails when a push from outside wakes nobody (`Shared::wake_task`) or a spawn from outside does not look
-/// whether anybody is free to run it; when a worker looks for work before it announces its sleep and not
-/// after, or leaves the injector out of that look; when the end wakes no worker (step 6 of `closing.rs`).
+/// Fails when a push from outside wakes nobody (`Shared::wake_task`); when a worker looks for work before
+/// it announces its sleep and not after, or leaves the injector out of that look; when the end wakes no
+/// worker (step 6 of `closing.rs`). A spawn has two ways to get a thread, and either will do.
 #[test]
 fn models_what_comes_from_outside_is_run() {
-    model(50, || {
+    // Counted: 475.
+    model(230, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let callers = [(), ()].map(|()| {
             let handle = runtime.handle();
@@ -72,7 +73,8 @@ fn models_what_comes_from_outside_is_run() {
 /// whoever awaits it; when the end of a run leaves a reference to `main` in `closing.rs`.
 #[test]
 fn models_a_foreign_wake_is_not_lost() {
-    model(50, || {
+    // Counted: 325.
+    model(160, || {
         let (runtime, seam) = runtime(config(2, 0));
         let event = Event::default();
         let foreign = spawn({
@@ -101,7 +103,8 @@ fn models_a_foreign_wake_is_not_lost() {
 /// 2 ms before the monitor's second look, and without it nothing is lost.
 #[test]
 fn models_the_next_task_of_a_blocked_worker_is_run() {
-    model(50, || {
+    // Counted: 358.
+    model(170, || {
         let (runtime, seam) = runtime(config(2, 0));
         let (outcome, report) = runtime.run_and_close(Location::caller(), async {
             let done = Event::default();
@@ -132,7 +135,8 @@ fn models_the_next_task_of_a_blocked_worker_is_run() {
 /// empties the LIFO slot, spares the wait for the monitor, which this model cannot tell apart.
 #[test]
 fn models_a_spare_comes_and_goes() {
-    model(50, || {
+    // Counted: 486.
+    model(240, || {
         let (runtime, seam) = runtime(config(1, 1));
         let (outcome, report) = runtime.run_and_close(Location::caller(), async {
             for _ in 0..2 {
@@ -163,7 +167,8 @@ fn models_a_spare_comes_and_goes() {
 /// counting as a searcher.
 #[test]
 fn models_a_failed_start_loses_no_task() {
-    model(50, || {
+    // Counted: 319.
+    model(150, || {
         thread::refuse(3);
         let (mut runtime, seam) = runtime(config(2, 0));
         let ran = Count::default();
@@ -200,7 +205,8 @@ fn models_a_failed_start_loses_no_task() {
 /// had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_spawn_against_the_end() {
-    model(50, || {
+    // Counted: 386.
+    model(190, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let (ran, dropped) = (Count::default(), Count::default());
         let spawners = [(), ()].map(|()| {
@@ -241,7 +247,8 @@ fn models_spawn_against_the_end() {
 /// memory that is freed too early. Here it is the count of drops, and who holds on to what.
 #[test]
 fn models_foreign_wake_against_the_end_of_a_runtime() {
-    model(50, || {
+    // Counted: 131.
+    model(60, || {
         let (runtime, seam) = runtime(config(2, 0));
         let (event, dropped) = (Event::default(), Count::default());
         let (kept, waker) = (
@@ -290,7 +297,8 @@ fn models_foreign_wake_against_the_end_of_a_runtime() {
 /// Fails when the end does not wait for tasks, and when an output that nobody wants is left.
 #[test]
 fn models_the_last_handle_against_the_end() {
-    model(50, || {
+    // Counted: 232.
+    model(110, || {
         let (mut runtime, seam) = runtime(config(1, 1));
         let dropped = Count::default();
         let handle = runtime.handle();
@@ -322,7 +330,8 @@ fn models_the_last_handle_against_the_end() {
 /// on; when a thread that ends stays in `threads`.
 #[test]
 fn models_two_closures_get_two_threads() {
-    model(50, || {
+    // Counted: 209.
+    model(100, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let callers = [(), ()].map(|()| {
             let handle = runtime.handle();
@@ -370,7 +379,8 @@ fn models_two_closures_get_two_threads() {
 /// error (`Threads::ensure_worker`).
 #[test]
 fn models_closures_against_the_end() {
-    model(50, || {
+    // Counted: 227.
+    model(110, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let (ran, dropped) = (Count::default(), Count::default());
         let callers = [(), ()].map(|()| {
@@ -409,7 +419,8 @@ fn models_closures_against_the_end() {
 /// Fails when the queue is left to nobody, and when a thread that could not be started stays in `threads`.
 #[test]
 fn models_closures_without_a_thread_are_told() {
-    model(50, || {
+    // Counted: 310.
+    model(150, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let dropped = Count::default();
         // The worker and the monitor, which `block_on` needs, are there.
@@ -457,7 +468,8 @@ fn models_closures_without_a_thread_are_told() {
 /// Fails when whoever leaves the last slot starts nobody (`Shared::worker_has_left`).
 #[test]
 fn models_a_task_outlives_the_run_that_spawned_it() {
-    model(50, || {
+    // Counted: 166.
+    model(80, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let (event, ran) = (Event::default(), Gate::of(1));
         let foreign = spawn({
@@ -489,7 +501,8 @@ fn models_a_task_outlives_the_run_that_spawned_it() {
 /// Fails when nobody is asked to close the inner one, and when the outer one does not wait for that.
 #[test]
 fn models_a_runtime_is_dropped_by_a_task() {
-    model(50, || {
+    // Counted: 269.
+    model(130, || {
         let (outer, outer_seam) = runtime(config(1, 0));
         let (inner, inner_seam) = runtime(config(1, 0));
         let dropped = Count::default();
@@ -522,7 +535,8 @@ fn models_a_runtime_is_dropped_by_a_task() {
 /// left.
 #[test]
 fn models_a_task_ends_while_it_is_aborted_and_awaited() {
-    model(50, || {
+    // Counted: 311.
+    model(150, || {
         let (mut runtime, seam) = runtime(config(1, 0));
         let (event, futures, outputs) = (Event::default(), Count::default(), Count::default());
         let handle = runtime.handle();
@@ -561,7 +575,8 @@ fn models_a_task_ends_while_it_is_aborted_and_awaited() {
 /// that; when a thread that cannot be had because of the end is an error (`Threads::ensure_worker`).
 #[test]
 fn models_cleanup_against_the_end() {
-    model(50, || {
+    // Counted: 451.
+    model(220, || {
         let (mut runtime, seam) = runtime(config(2, 0));
         let (entered, cleaned, dropped) = (Count::default(), Count::default(), Count::default());
         let handle = runtime.handle();
@@ -598,7 +613,8 @@ fn models_cleanup_against_the_end() {
 /// Fails when a worker that wakes leaves the monitor asleep.
 #[test]
 fn models_the_monitor_wakes_with_the_workers() {
-    model(10, || {
+    // Counted: 301.
+    model(150, || {
         let (runtime, seam) = runtime(config(2, 0));
         let event = Event::default();
         let foreign = spawn({

@@ -35,10 +35,11 @@ use crate::deque::{Steal, Worker as Deque};
 use crate::hooks::Report;
 use crate::idle::Left;
 use crate::queue::Order;
+use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
 use crate::values;
 use std::cell::Cell;
@@ -198,14 +199,12 @@ impl Worker {
             shared.notify(MayStart::No);
         }
         // Where the monitor sees it: a hook that blocks is a worker that is blocked.
-        self.slot().begin_poll(0);
+        self.slot().begin_other();
         shared.config.hooks.thread_start();
         if shared.is_forked() {
             return false;
         }
-        if self.slot().end_poll() & BLOCKED != 0 {
-            shared.blocked.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end_other();
         true
     }
 
@@ -265,6 +264,8 @@ impl Worker {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
         if tick % DRIVER_INTERVAL == 0 {
+            // Before any user code: see edge 2.
+            self.stop_searching();
             self.poll_driver();
         }
         match self.next(tick).or_else(|| self.take_injected()) {
@@ -345,6 +346,10 @@ impl Worker {
     /// 5 of the order.
     fn search(&self, cx: &Context<'_>) -> Step {
         self.shared.threads.retry(&self.shared);
+        if self.shared.is_forked() {
+            // The error handler has forked, and returned in the child.
+            return Step::WouldPark(NEVER);
+        }
         if !self.shared.is_parallel() {
             return Step::WouldPark(self.shared.threads.retry_at());
         }
@@ -514,7 +519,17 @@ impl Worker {
 
     /// Lets the driver call wakers. What they wake goes to the queue in the order of events.
     pub(crate) fn poll_driver(&self) {
+        self.slot().begin_other();
         self.queueing(Order::Fair, || self.shared.seam.poll(self.index));
+        self.end_other();
+    }
+
+    /// The end of user code that is no poll of a task: a hook, or wakers.
+    fn end_other(&self) {
+        // A wish that the driver be polled is not for now: nothing runs before the next look.
+        if self.slot().end_poll() & BLOCKED != 0 {
+            self.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// What `call` wakes goes to the queue, in its order, and not to the LIFO slot: events of the
@@ -529,9 +544,24 @@ impl Worker {
 
     /// Sleeps until something happens. The caller has just got `WouldPark`.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
-        if self.lie_down(cx) {
-            self.queueing(Order::Fair, || self.shared.park(self.index, deadline));
+        if !self.lie_down(cx) {
+            return;
+        }
+        let waking = Cell::new(false);
+        let mut awake = |wakes| {
             self.get_up();
+            if wakes {
+                // Wakers are user code: a searcher must not run it (edge 2), and the monitor must see it.
+                self.stop_searching();
+                self.slot().begin_other();
+                waking.set(true);
+            }
+        };
+        self.queueing(Order::Fair, || {
+            self.shared.park(self.index, deadline, &mut awake);
+        });
+        if waking.get() {
+            self.end_other();
         }
     }
 
@@ -550,11 +580,16 @@ impl Worker {
         idle.announce(self.index as u32, self.searching.replace(false));
         // A note since then: `announce` has fenced, as `rescue` does between its note and its second
         // look, so one of us notices.
-        let may_sleep = !self.sees_work() && !self.slot().has_note(BLOCKED | DRIVER_DUE);
+        // The own LIFO slot: an error handler that was called in the search may have spawned.
+        let may_sleep = !self.sees_work()
+            && !self.slot().lifo.is_full()
+            && !self.slot().has_note(BLOCKED | DRIVER_DUE);
         if may_sleep {
             self.slot().work.parks.add(1);
         } else {
             self.get_up();
+            // Perhaps for somebody who has the right to search and was interrupted with work in hand.
+            spin_loop();
         }
         may_sleep
     }

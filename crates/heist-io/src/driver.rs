@@ -180,7 +180,13 @@ impl Driver {
     /// returns at once. Wakers of events and due timers have been run when it returns. Only the owner
     /// may call it.
     pub fn park(&self, shard: usize, deadline: u64) {
-        self.shard(shard).park(deadline);
+        self.park_then(shard, deadline, &mut |_| {});
+    }
+
+    /// Like [`park`](Driver::park), and calls `awake` once, when the thread sleeps no more and before it
+    /// runs any waker. It is told whether there may be wakers to run.
+    pub fn park_then(&self, shard: usize, deadline: u64, awake: &mut dyn FnMut(bool)) {
+        self.shard(shard).park(deadline, awake);
     }
 
     /// Runs the wakers of what has happened on `shard` so far, without waiting, and says how many.

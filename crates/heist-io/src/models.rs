@@ -34,7 +34,7 @@ use crate::{Closed, Direction, Driver, NEVER, Source, now};
 const PREEMPTIONS: usize = 4;
 
 /// Runs a model, and demands that it had at least `floor` interleavings: a model that runs once
-/// checks nothing.
+/// checks nothing. Floors are about half of what was counted, and the count stands beside each.
 fn model(floor: usize, body: impl Fn() + Sync + Send + 'static) {
     let runs = Arc::new(Count::new(0));
     let counter = runs.clone();

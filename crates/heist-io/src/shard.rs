@@ -130,25 +130,33 @@ impl Shard {
         drop(old);
     }
 
-    /// Sleeps until unparked, an event, a due timer, `deadline`, or spuriously. Owner only.
-    pub(crate) fn park(&self, deadline: u64) {
+    /// Sleeps until unparked, an event, a due timer, `deadline`, or spuriously. Calls `awake` after the
+    /// sleep and before the wakers, with whether there are any. Owner only.
+    pub(crate) fn park(&self, deadline: u64, awake: &mut dyn FnMut(bool)) {
         if self.is_forked() {
             // Spuriously: whoever parks here ends as soon as it looks.
-            return;
+            return awake(false);
         }
         let mut turn = self.turn.lock();
         if self.adopt(&mut turn) {
-            self.park_in_poller(turn, deadline);
+            self.park_in_poller(turn, deadline, awake);
         } else {
             drop(turn);
             self.park_on_thread(deadline);
+            awake(self.timers.are_due(&self.clock));
         }
         self.timers.fire(&self.clock);
     }
 
-    fn park_in_poller(&self, mut turn: MutexGuard<'_, Turn>, deadline: u64) {
+    fn park_in_poller(
+        &self,
+        mut turn: MutexGuard<'_, Turn>,
+        deadline: u64,
+        awake: &mut dyn FnMut(bool),
+    ) {
         if self.slot.announce(Bed::Poller) == Announced::Notified {
-            return;
+            drop(turn);
+            return awake(self.timers.are_due(&self.clock));
         }
         let until = self.timers.alarm.announce(deadline);
         let waited = turn.wait(Limit::Until(until));
@@ -156,6 +164,7 @@ impl Shard {
         self.slot.leave();
         let wakers = self.apply(&mut turn);
         drop(turn);
+        awake(wakers.len() > 0 || self.timers.are_due(&self.clock));
         wakers.run();
         if waited.is_err() {
             sync::park(Some(BROKEN_WAIT));

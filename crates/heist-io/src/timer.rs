@@ -161,6 +161,12 @@ impl Timers {
         waker.into_iter().for_each(let_go);
     }
 
+    /// Whether `fire` has something to do.
+    pub(crate) fn are_due(&self, clock: &Clock) -> bool {
+        let next = self.alarm.next();
+        next != NEVER && next <= clock.now()
+    }
+
     /// Runs the wakers of all timers that are due. Answers how many.
     #[inline]
     pub(crate) fn fire(&self, clock: &Clock) -> usize {

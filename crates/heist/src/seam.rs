@@ -61,8 +61,8 @@ impl Seam for Real {
     fn attach(&self, slot: usize) {
         self.0.attach(slot);
     }
-    fn park(&self, slot: usize, deadline: u64) {
-        self.0.park(slot, deadline);
+    fn park(&self, slot: usize, deadline: u64, awake: &mut dyn FnMut(bool)) {
+        self.0.park_then(slot, deadline, awake);
     }
     fn poll(&self, slot: usize) -> usize {
         self.0.poll(slot)
@@ -124,7 +124,7 @@ impl Seam for Virtual {
         mixed ^ (mixed >> 31)
     }
     fn attach(&self, _: usize) {}
-    fn park(&self, _: usize, _: u64) {}
+    fn park(&self, _: usize, _: u64, _: &mut dyn FnMut(bool)) {}
     fn poll(&self, slot: usize) -> usize {
         self.driver.poll(slot)
     }

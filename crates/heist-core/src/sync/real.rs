@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };

@@ -107,6 +107,11 @@ impl Condvar {
     }
 }
 
+/// Whoever waits for another thread in a loop must let it run: there is one processor.
+pub(crate) fn spin_loop() {
+    thread::yield_now();
+}
+
 /// See `real.rs`.
 pub(crate) mod own {
     use super::WaitTimeoutResult;

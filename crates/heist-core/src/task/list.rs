@@ -12,13 +12,14 @@ use super::join::TaskRef;
 use super::keeper::Keeper;
 use super::raw::{Header, Runnable, Running};
 use super::region::Effects;
-use super::state::{Close, Wake};
+use super::state::{Abandon, Close, Wake};
 use super::wait::{Notes, Wait};
 use crate::closing::DroppedTask;
 use crate::sync::Mutex;
 use crossbeam_utils::CachePadded;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::task::Waker;
 
 /// The neighbours of a task. Touched under the lock of its list only.
 #[derive(Debug)]
@@ -65,10 +66,31 @@ impl Closed {
     }
 }
 
+/// How many lists there are at most: each run makes them and walks them several times.
+const MAX_LISTS: usize = 64;
 /// How many identities in a row share a list: as many as a thief takes tasks at a time, or more.
 const RUN: u64 = 128;
 /// How many lists there are for each worker.
 const LISTS_PER_WORKER: usize = 8;
+
+/// Whether a task is alive that was not given up: it is idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use]
+pub(crate) enum AnyLeft {
+    #[default]
+    No,
+    Yes,
+}
+
+/// What [`TaskList::abandon`] leaves to be done outside of the lock.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct GivenUp {
+    pub(crate) labels: Vec<super::Label>,
+    /// Who awaits one of these.
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) left: AnyLeft,
+}
 
 /// All live Send tasks of a runtime.
 ///
@@ -81,7 +103,8 @@ pub(crate) struct TaskLists(Box<[CachePadded<TaskList>]>);
 
 impl TaskLists {
     pub(crate) fn new(workers: usize) -> TaskLists {
-        TaskLists::of_length((workers * LISTS_PER_WORKER).next_power_of_two())
+        let count = (workers * LISTS_PER_WORKER).next_power_of_two();
+        TaskLists::of_length(count.min(MAX_LISTS))
     }
 
     /// One list for all.
@@ -285,22 +308,23 @@ impl TaskList {
         }
     }
 
-    /// Gives every poll up that is still going on, and returns what is to be woken for it, outside
-    /// the lock.
-    pub(crate) fn abandon(&self) -> (Vec<super::Label>, Vec<std::task::Waker>) {
-        let (mut labels, mut wakers) = (Vec::new(), Vec::new());
+    /// Gives every poll up that is still going on.
+    pub(crate) fn abandon(&self) -> GivenUp {
+        let mut given_up = GivenUp::default();
         self.for_each(|header| match header.state().abandon() {
-            None => {}
-            Some(with_waker) => {
-                labels.push(header.label());
+            Abandon::Over => {}
+            Abandon::Idle => given_up.left = AnyLeft::Yes,
+            Abandon::GivenUp { with_waker } => {
+                given_up.labels.push(header.label());
                 if with_waker {
                     // SAFETY: `abandon` gave us the cell (invariant 6), and the lock that
                     // `for_each` holds keeps the task listed, so alive.
-                    wakers.extend(unsafe { (*header.join_waker.get()).take() });
+                    let waker = unsafe { (*header.join_waker.get()).take() };
+                    given_up.wakers.extend(waker);
                 }
             }
         });
-        (labels, wakers)
+        given_up
     }
 }
 
@@ -330,7 +354,7 @@ mod tests {
             seen.sort_unstable();
             seen.dedup();
             assert_eq!(seen.len() as u64, runs, "{workers} workers: {seen:?}");
-            assert!(runs >= (workers * LISTS_PER_WORKER) as u64);
+            assert!(runs as usize >= (workers * LISTS_PER_WORKER).min(MAX_LISTS));
         }
     }
 }

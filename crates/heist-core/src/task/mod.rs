@@ -48,7 +48,7 @@ pub use id::Id;
 pub(crate) use join::TaskRef;
 pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_at, shield};
 pub(crate) use keeper::Keeper;
-pub(crate) use list::{LastOut, TaskList, TaskLists};
+pub(crate) use list::{AnyLeft, GivenUp, LastOut, TaskList, TaskLists};
 pub(crate) use place::Place;
 pub(crate) use raw::{Header, New, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};

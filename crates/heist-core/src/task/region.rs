@@ -30,7 +30,7 @@
 //! | r5 request  | an explicit canceller               | [`Record::request`]  | tells, or edge c1                         |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
-//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source    |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //!
@@ -56,6 +56,11 @@
 //!    look at. A region is *quiet* when it has none inside it and is not told; each node, and the tree,
 //!    has a list of what is right inside of it and is quiet or has something quiet inside: what a source
 //!    that asks looks at. By 3, nothing quiet is below a source that has requested.
+//!
+//! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
+//! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
+//! put off ([`PutOff`]) until nothing is live inside the innermost region around that code, or the limit that
+//! has asked, or the task: r3 and r4 see to it.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -186,12 +191,20 @@ struct Tree<O> {
     delivered: Option<Why>,
     /// Explicit requests that were not taken back.
     count: usize,
+    /// Requests of edges r8 and r10.
+    put_off: Vec<PutOff>,
     /// Invariant 7.
     owner: Option<O>,
     /// Nodes that were looked at because somebody was to be told or told no more, or because a node
     /// around them has moved or gone.
     #[cfg(test)]
     looks: usize,
+}
+
+/// A request that waits for what is live inside of a node, or of the task.
+struct PutOff {
+    inside: Option<Key>,
+    why: Why,
 }
 
 struct Node {
@@ -308,6 +321,7 @@ impl<O: Owner> Record<O> {
             sharing: BTreeSet::new(),
             delivered: None,
             count: 0,
+            put_off: Vec::new(),
             owner: None,
             #[cfg(test)]
             looks: 0,
@@ -583,25 +597,26 @@ impl<O: Owner> Record<O> {
     pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
+        let mut why = why.clone();
         match why.source {
-            // Not if the error was carried out of the limit.
-            Source::Limit(key) if tree.is_inside(at, Some(key)) => {
-                tree.request_at(why.clone(), &mut effects);
-            }
-            _ => tree.request_task(owner, why.clone(), &mut effects),
+            Source::Limit(key) if tree.is_inside(at, Some(key)) => {}
+            // The error was carried out of the limit.
+            _ => why.source = Source::Task,
         }
+        tree.request_around(owner, at, why, &mut effects);
         drop(tree);
         effects.run();
     }
 
     /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
-    /// and cannot let it go on. Does nothing if one waits, or all were taken back.
-    pub(crate) fn again(&self, owner: &O) {
+    /// and cannot let it go on. `at` is what that somebody is polled inside of. Does nothing if one waits,
+    /// or all were taken back.
+    pub(crate) fn again(&self, owner: &O, at: Option<Key>) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
         if tree.requested.is_none() {
             if let Some(why) = tree.delivered.clone() {
-                tree.request_task(owner, why, &mut effects);
+                tree.request_around(owner, at, why, &mut effects);
             }
         }
         drop(tree);
@@ -617,6 +632,8 @@ impl<O: Owner> Record<O> {
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
             tree.delivered = None;
+            tree.put_off
+                .retain(|other| other.why.source != Source::Task);
             for key in std::mem::take(&mut tree.sharing) {
                 tree.look();
                 if let Kind::Limit(limit) = &mut tree.node(key).kind {
@@ -670,6 +687,68 @@ impl<O: Owner> Tree<O> {
             self.owner = Some(owner.clone());
         }
         key
+    }
+
+    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`.
+    fn request_around(
+        &mut self,
+        owner: &O,
+        mut at: Option<Key>,
+        why: Why,
+        effects: &mut Effects<O>,
+    ) {
+        let is_around = |(key, node): &(Key, &Node)| {
+            why.source == Source::Limit(*key) || matches!(node.kind, Kind::Region { .. })
+        };
+        let above = std::iter::from_fn(|| {
+            let key = at?;
+            let node = &self.nodes[&key];
+            at = node.parent;
+            Some((key, node))
+        });
+        let inside = above.into_iter().find(is_around).map(|(key, _)| key);
+        if self.is_live_inside(inside) {
+            let same = |other: &PutOff| other.inside == inside && other.why.source == why.source;
+            if !self.put_off.iter().any(same) {
+                self.put_off.push(PutOff { inside, why });
+            }
+            return;
+        }
+        match why.source {
+            Source::Limit(_) => self.request_at(why, effects),
+            Source::Task => self.request_task(owner, why, effects),
+        }
+    }
+
+    /// Of a node that has gone: nothing.
+    fn is_live_inside(&self, node: Option<Key>) -> bool {
+        match node {
+            Some(key) => self.nodes.get(&key).is_some_and(|node| node.inside > 0),
+            None => self.live > 0,
+        }
+    }
+
+    /// After edges r3 and r4: makes what was put off and has nothing to wait for any more. What was around
+    /// the code that asked may have gone, and that code with it.
+    fn make_put_off(&mut self, effects: &mut Effects<O>) {
+        let mut at = 0;
+        while let Some(PutOff { inside, .. }) = self.put_off.get(at) {
+            let inside = *inside;
+            if self.is_live_inside(inside) {
+                at += 1;
+                continue;
+            }
+            let PutOff { why, .. } = self.put_off.swap_remove(at);
+            if inside.is_some_and(|key| !self.nodes.contains_key(&key)) {
+                continue;
+            }
+            match self.owner.as_ref().or(effects.gone.as_ref()).cloned() {
+                Some(owner) if why.source == Source::Task => {
+                    self.request_task(&owner, why, effects);
+                }
+                _ => self.request_at(why, effects),
+            }
+        }
     }
 
     /// Changes the counts of live regions from `at` on upwards.
@@ -948,6 +1027,7 @@ impl<O: Owner> Tree<O> {
         }
         self.live -= 1;
         self.remove(key, effects);
+        self.make_put_off(effects);
     }
 
     /// Edge r4.
@@ -960,6 +1040,7 @@ impl<O: Owner> Tree<O> {
                 self.live -= 1;
                 let parent = self.remove(key, effects);
                 self.check_above(parent, effects);
+                self.make_put_off(effects);
                 if self.live == 0 {
                     let owner = self.owner.as_ref().or(effects.gone.as_ref());
                     effects.push =

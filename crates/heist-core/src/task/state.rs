@@ -217,6 +217,21 @@ pub(crate) enum Close {
     Region,
 }
 
+/// What the end of the loop has found at a task that may outlast its grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Abandon {
+    /// It has ended, or was given up before.
+    Over,
+    /// Nobody runs it or will, unless somebody wakes it: nothing was done.
+    Idle,
+    /// It was given up. The caller owns the join waker cell now if there is a waker in it, and wakes it.
+    GivenUp {
+        /// Whether there is.
+        with_waker: bool,
+    },
+}
+
 /// How edge 7 went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -710,15 +725,15 @@ impl State {
     }
 
     /// Gives up a task that outlasts its grace: inside its poll, or queued where nobody gets to it.
-    /// `Some(true)`: the caller owns the join waker cell
-    /// now and wakes it. `None`: there is nothing to give up.
-    pub(crate) fn abandon(&self) -> Option<bool> {
+    pub(crate) fn abandon(&self) -> Abandon {
         // Ordering: Relaxed, a first guess that the compare-exchange checks.
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            let idle = seen & (QUEUED | RUNNING) == 0;
-            if idle || seen & (DONE | ABANDONED) != 0 {
-                return None;
+            if seen & (DONE | ABANDONED) != 0 {
+                return Abandon::Over;
+            }
+            if seen & (QUEUED | RUNNING) == 0 {
+                return Abandon::Idle;
             }
             let after = (seen | ABANDONED | CANCEL | QUEUED) & !(JOIN_WAKER | REGION);
             // Ordering: Acquire pairs with the Release of `set_join_waker`: the cell is ours.
@@ -726,7 +741,10 @@ impl State {
                 .0
                 .compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => return Some(seen & JOIN_WAKER != 0),
+                Ok(_) => {
+                    let with_waker = seen & JOIN_WAKER != 0;
+                    return Abandon::GivenUp { with_waker };
+                }
                 Err(now) => seen = now,
             }
         }

@@ -8,7 +8,7 @@
 //! Each model says by which change of the code it *fails*; each was tried by hand.
 
 use super::Memory;
-use super::state::{Complete, JoinCell, Outcome, Park, Start, State, Wake};
+use super::state::{Abandon, Complete, JoinCell, Outcome, Park, Start, State, Wake};
 use crate::models::model;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -210,8 +210,8 @@ impl Cell {
             return false;
         }
         match self.state.abandon() {
-            None => false,
-            Some(with_waker) => {
+            Abandon::Over | Abandon::Idle => false,
+            Abandon::GivenUp { with_waker } => {
                 if with_waker {
                     self.wake_joiner();
                 }

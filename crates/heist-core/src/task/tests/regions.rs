@@ -394,12 +394,42 @@ fn r8_a_resumed_request_goes_to_what_is_around() {
     assert!(task.record.is_spent(limit.key, Waker::noop()));
     assert_eq!((outer.wakes(), task.is_cancelled()), (0, false));
     // Carried out of the limit: it is the task's.
-    task.record.resume(&task.owner, None, &why);
+    task.record.resume(&task.owner, Some(outer.key), &why);
     assert_eq!(outer.wakes(), 1);
     task.record.leave(limit.key);
     assert_eq!(task.poll(&outer, None).as_deref(), Some("time"));
     task.record.resume(&task.owner, None, &why);
     assert!(task.is_cancelled());
+}
+
+#[test]
+fn r8_a_resumed_request_waits_for_what_is_beside() {
+    for in_limit in [false, true] {
+        let task = Task::new();
+        let limit = in_limit.then(|| task.limit(None));
+        let at = limit.as_ref().map(|limit| limit.key);
+        let [first, second] = [task.enter(at), task.enter(at)];
+        match &limit {
+            Some(limit) => assert!(task.expire(limit)),
+            None => task.request("stop"),
+        }
+        let Polled::Deliver(why) = task.record.poll(first.key, at, &first.waker) else {
+            panic!("it was told");
+        };
+        assert!(task.poll(&second, at).is_some());
+        // The second one has not ended its cleanup, in which it catches further requests.
+        let cleanup = task.enter(at);
+        for _ in 0..2 {
+            task.record.resume(&task.owner, at, &why);
+        }
+        assert_eq!((cleanup.wakes(), task.is_cancelled()), (0, false));
+        assert_eq!(task.poll(&cleanup, at), None);
+        task.record.leave(cleanup.key);
+        match &limit {
+            Some(limit) => assert!(task.record.is_spent(limit.key, Waker::noop())),
+            None => assert!(task.is_cancelled()),
+        }
+    }
 }
 
 #[test]
@@ -426,7 +456,7 @@ fn r9_uncancel_takes_back_what_was_not_delivered() {
 #[test]
 fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let task = Task::new();
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled(), "there was none");
 
     let around = task.enter(None);
@@ -437,10 +467,10 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
         Some("first")
     );
     assert_eq!(around.wakes(), 0);
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, Some(around.key));
     assert_eq!(around.wakes(), 1);
     // One waits: it is not replaced.
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, Some(around.key));
     assert_eq!(
         task.record.cancelling(task.state()),
         1,
@@ -449,7 +479,7 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     assert_eq!(task.poll(&around, None).as_deref(), Some("first"));
 
     // Nobody is left to catch it.
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, None);
     assert!(task.is_cancelled());
 
     // A limit's was none to the task; and what was taken back is not made again.
@@ -458,13 +488,13 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let inside = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled());
     let region = task.enter(None);
     task.request("taken back");
     assert!(task.poll(&region, None).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    task.record.again(&task.owner);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled());
 }
 

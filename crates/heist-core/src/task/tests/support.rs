@@ -38,15 +38,8 @@ impl Threads {
     }
 }
 
-impl Seam for Threads {
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_nanos() as u64
-    }
-    fn seed(&self) -> u64 {
-        7
-    }
-    fn attach(&self, _: usize) {}
-    fn park(&self, slot: usize, deadline: u64) {
+impl Threads {
+    fn sleep(&self, slot: usize, deadline: u64) {
         let (token, unparked) = &self.slots[slot];
         let mut token = token.lock();
         while !*token {
@@ -60,6 +53,20 @@ impl Seam for Threads {
             }
         }
         *token = false;
+    }
+}
+
+impl Seam for Threads {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+    fn seed(&self) -> u64 {
+        7
+    }
+    fn attach(&self, _: usize) {}
+    fn park(&self, slot: usize, deadline: u64, awake: &mut dyn FnMut(bool)) {
+        self.sleep(slot, deadline);
+        awake(false);
     }
     fn poll(&self, _: usize) -> usize {
         0

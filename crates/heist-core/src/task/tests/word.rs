@@ -4,7 +4,13 @@
 
 use crate::config::MAX_SLOTS;
 use crate::idle::{Idle, Left};
-use crate::task::state::{Close, Complete, Entered, JoinCell, Outcome, Park, Start, State, Wake};
+use crate::task::state::{
+    Abandon, Close, Complete, Entered, JoinCell, Outcome, Park, Start, State, Wake,
+};
+
+fn given_up(with_waker: bool) -> Abandon {
+    Abandon::GivenUp { with_waker }
+}
 
 /// A task that runs.
 fn running() -> State {
@@ -188,14 +194,14 @@ fn a_task_that_is_not_done_is_never_freed() {
 
 #[test]
 fn a_running_poll_is_abandoned_once_and_ends_in_a_drop() {
-    assert_eq!(State::queued().abandon(), Some(false));
-    assert_eq!(idle().abandon(), None);
-    assert_eq!(done().abandon(), None);
+    assert_eq!(State::queued().abandon(), given_up(false));
+    assert_eq!(idle().abandon(), Abandon::Idle);
+    assert_eq!(done().abandon(), Abandon::Over);
 
     let state = running();
     assert!(state.set_join_waker());
-    assert_eq!(state.abandon(), Some(true));
-    assert_eq!(state.abandon(), None);
+    assert_eq!(state.abandon(), given_up(true));
+    assert_eq!(state.abandon(), Abandon::Over);
     assert_eq!(state.join_cell(), JoinCell::TooLate { given: true });
     assert_eq!(state.outcome(), Outcome::Abandoned);
     assert_eq!(state.wake_by_ref(), Wake::Noted);
@@ -204,7 +210,7 @@ fn a_running_poll_is_abandoned_once_and_ends_in_a_drop() {
     assert_eq!(state.complete(true), Complete::Finished);
     assert_eq!(state.outcome(), Outcome::Done);
 
-    assert_eq!(running().abandon(), Some(false));
+    assert_eq!(running().abandon(), given_up(false));
 }
 
 /// A task that sleeps inside a region.
@@ -256,7 +262,7 @@ fn edge_c3_a_region_takes_a_request_over() {
 
     assert_eq!(done().enter_region(), Entered::Refused);
     let state = running();
-    assert_eq!(state.abandon(), Some(false));
+    assert_eq!(state.abandon(), given_up(false));
     assert_eq!(state.enter_region(), Entered::Refused);
 }
 
