@@ -5,6 +5,7 @@
 #![cfg(unix)]
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use heist::inspect::{TaskInfo, TaskState};
 use heist::net::{TcpListener, TcpStream};
 use heist::time::{Duration, Instant, sleep};
 use heist::{Handle, RunError, Runtime, yield_now};
@@ -249,8 +250,9 @@ fn a_waker_that_was_copied_wakes_nobody() {
         let (send, receive) = async_channel::bounded::<u32>(1);
         let receiver = receive.clone();
         let task = runtime.handle().spawn(async move { receiver.recv().await });
-        // It waits when its waker is in the channel.
-        while receive.receiver_count() < 2 || !is_waiting(&runtime) {
+        // Then its waker is in the channel, and no thread is inside of that, holding a lock that the child
+        // would wait for.
+        while !is_idle(&runtime, task.id()) {
             thread::yield_now();
         }
         let child = bare_fork();
@@ -268,14 +270,10 @@ fn a_waker_that_was_copied_wakes_nobody() {
     });
 }
 
-/// A task that is spawned now has run: so have those before it, to their first suspension point.
-fn is_waiting(runtime: &Runtime) -> bool {
-    runtime.handle().block_on(async {
-        for _ in 0..10 {
-            yield_now().await;
-        }
-        heist::spawn(async {}).await.is_ok()
-    })
+fn is_idle(runtime: &Runtime, id: heist::task::Id) -> bool {
+    let tasks = runtime.handle().tasks();
+    let is_idle = |task: &TaskInfo| task.id() == id && task.state() == TaskState::Idle;
+    tasks.iter().any(is_idle)
 }
 
 /// The child drops its copies of sockets, timers and the runtime, and uses them before that. The
