@@ -64,6 +64,8 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+#[cfg(all(test, not(heist_loom), not(heist_shuttle)))]
+mod tests;
 mod trace;
 
 use crate::closing::run_anything;
