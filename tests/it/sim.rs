@@ -643,10 +643,11 @@ fn a_deadlock_of_a_closure_is_not_one_of_main() {
 fn hundreds_of_closures_may_block() {
     within(|| {
         under_seeds(0..4, std::convert::identity, || async {
+            let due = Instant::now() + HOUR;
             let closures: Vec<_> = (0..400)
                 .map(|_| {
                     let handle = heist::Handle::current();
-                    heist::spawn_blocking(move || handle.block_on(sleep(HOUR)))
+                    heist::spawn_blocking(move || handle.block_on(sleep_until(due)))
                 })
                 .collect();
             for closure in closures {
