@@ -44,7 +44,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
 use std::task::{self, Poll};
 
-#[cfg(test)]
+#[cfg(all(test, not(heist_shuttle)))]
 mod tests;
 
 /// See the module.

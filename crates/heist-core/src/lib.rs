@@ -137,7 +137,7 @@ mod surface {
     pub use crate::shared::Spawn;
     pub use crate::task::{
         AbortHandle, CancelOnDrop, Id, JoinError, JoinHandle, Kind as TaskKind, Label, Shield,
-        Unseen, Wait, abort_at, drop_foreign, shield, wake_foreign,
+        Unseen, Wait, abort_along, abort_at, drop_foreign, shield, wake_foreign,
     };
     pub use crate::values::{VarKey, VarValue, replace_var, var};
 }

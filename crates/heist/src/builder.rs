@@ -466,7 +466,7 @@ impl Builder {
     /// the holder is further down on the same stack. Between runs tasks stand still. Other threads may spawn and wake, but then a run depends on
     /// when they do, and a run that waits for nothing else ends with a deadlock. What a program takes from
     /// elsewhere (addresses, the hasher of `HashMap`) is not decided by the seed; nor are the numbers in
-    /// [`task::id`](crate::task::id), which go on from one run of the process to the next. Options that are about
+    /// [`task::id`], which go on from one run of the process to the next. Options that are about
     /// threads have no effect; the hooks for starts and stops are called for each worker and each thread
     /// of the pool that there would be, outside of the runtime as always, where time is the system's.
     ///

@@ -9,10 +9,10 @@ use crate::context::{self, Context, Role};
 use crate::monitor::{self, Watch};
 use crate::seam::{NEVER, Simulated};
 use crate::shared::Shared;
+use crate::sync::{AtomicBool, Ordering};
 use crate::task::Runnable;
 use crate::worker::{Turn, Worker, heed, run_task};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One of the cast.
 #[derive(Debug)]

@@ -394,6 +394,14 @@ impl TaskRef {
         }
     }
 
+    /// Edge r5 by whoever takes the task along.
+    fn request_along(&self, why: Why) {
+        if !self.state().snapshot().is_done() {
+            let side = self.header().make_side();
+            side.record.request_along(&Keeper::Task(self.clone()), why);
+        }
+    }
+
     /// # Safety
     ///
     /// 1. `todo` is the answer of a transition of this task that the caller has just made.
@@ -560,6 +568,15 @@ impl AbortHandle {
 /// Like [`AbortHandle::abort_with`], in the name of whoever asked at `by`.
 pub fn abort_at(handle: &AbortHandle, reason: Option<Arc<str>>, by: &'static Location<'static>) {
     handle.request(Why::task(reason, by));
+}
+
+/// Like [`abort_at`], by somebody who is asked to end and takes the task along: does nothing if the end of
+/// the loop has asked both.
+pub fn abort_along(handle: &AbortHandle, reason: Option<Arc<str>>, by: &'static Location<'static>) {
+    match &handle.aim {
+        Aim::Task(task) => task.request_along(Why::task(reason, by)),
+        Aim::Main(_) | Aim::Nobody => handle.request(Why::task(reason, by)),
+    }
 }
 
 impl fmt::Debug for AbortHandle {

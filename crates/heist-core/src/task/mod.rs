@@ -46,7 +46,7 @@ pub(crate) mod tests;
 pub use error::{JoinError, Label};
 pub use id::Id;
 pub(crate) use join::TaskRef;
-pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_at, shield};
+pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_along, abort_at, shield};
 pub(crate) use keeper::Keeper;
 pub(crate) use list::{AnyLeft, GivenUp, LastOut, TaskList, TaskLists};
 pub(crate) use place::Place;

@@ -27,7 +27,7 @@
 //! | r2 poll     | the runner, every other poll        | [`Record::poll`]     | moves to where it is polled now, with what is inside it; r3 if told |
 //! | r3 deliver  | the same                            | [`Record::poll`]     | not live; *all* sources above are satisfied |
 //! | r4 leave    | whoever drops a region, any thread  | [`Record::leave`]    | not live; see invariant 3                 |
-//! | r5 request  | an explicit canceller               | [`Record::request`]  | tells, or edge c1                         |
+//! | r5 request  | an explicit canceller               | [`Record::request`], [`Record::request_along`] | tells, or edge c1 |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
 //! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
@@ -91,7 +91,7 @@
 #![forbid(unsafe_code)]
 
 use super::id::Id;
-use super::state::{Close, Entered, State};
+use super::state::{Close, Entered, Snapshot, State};
 use crate::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -481,9 +481,21 @@ impl<O: Owner> Record<O> {
 
     /// Edge r5: an explicit request. False if it came too late.
     pub(crate) fn request(&self, owner: &O, why: Why) -> bool {
+        self.request_unless(owner, why, |task| task.is_done())
+    }
+
+    /// Edge r5 by somebody who is asked to end and takes this task along. The end of the loop asks both of
+    /// them, once: if it has asked this task, a second request would cut its cleanup short. Under the lock
+    /// that a delivery takes as well, so either this comes first, and both are delivered as one, or it sees
+    /// what the end of the loop has done.
+    pub(crate) fn request_along(&self, owner: &O, why: Why) -> bool {
+        self.request_unless(owner, why, |task| task.is_done() || task.is_closing())
+    }
+
+    fn request_unless(&self, owner: &O, why: Why, is_late: impl FnOnce(Snapshot) -> bool) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        if owner.state().snapshot().is_done() {
+        if is_late(owner.state().snapshot()) {
             return false;
         }
         tree.count += 1;

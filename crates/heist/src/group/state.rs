@@ -25,7 +25,7 @@ use super::child::ChildError;
 use super::error::Panicked;
 use crate::Handle;
 use crate::task::{AbortHandle, Label};
-use heist_core::{abort_at, drop_foreign, drop_payload, wake_foreign};
+use heist_core::{abort_along, abort_at, drop_foreign, drop_payload, wake_foreign};
 use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,14 +317,16 @@ impl State {
         let tasks = inner.tasks(failed);
         let owner = inner.owner.take();
         drop(inner);
-        ask(&tasks, &why);
+        take_along(&tasks, &why);
         owner.into_iter().for_each(wake_foreign);
     }
 
     /// Asks all children once more.
     pub(super) fn abort_again(&self, why: &Why) {
         let tasks = self.inner.lock().tasks(None);
-        ask(&tasks, why);
+        for task in &tasks {
+            abort_at(task, why.reason.clone(), why.by);
+        }
     }
 
     /// Why the body is to end, if it is. Leaves the owner's waker for when that changes.
@@ -388,7 +390,7 @@ impl State {
         let owner = inner.owner.take();
         let tasks = if asked { Vec::new() } else { inner.tasks(None) };
         drop(inner);
-        ask(&tasks, &self.because(DROPPED));
+        take_along(&tasks, &self.because(DROPPED));
         owner.into_iter().for_each(drop_foreign);
         self.report_all(failures);
         panic
@@ -447,9 +449,9 @@ impl Inner {
     }
 }
 
-fn ask(tasks: &[AbortHandle], why: &Why) {
+fn take_along(tasks: &[AbortHandle], why: &Why) {
     for task in tasks {
-        abort_at(task, why.reason.clone(), why.by);
+        abort_along(task, why.reason.clone(), why.by);
     }
 }
 

@@ -403,6 +403,28 @@ fn r8_a_resumed_request_goes_to_what_is_around() {
 }
 
 #[test]
+fn r5_whoever_takes_a_task_along_leaves_its_cleanup_at_the_end_alone() {
+    let why = || Why::task(None, Location::caller());
+    // It is in cleanup because the loop ends: once is enough. Whoever asks it alone cuts that short.
+    let task = Task::new();
+    let region = task.enter(None);
+    task.record.close(&task.owner, here()).run();
+    assert!(task.poll(&region, None).is_some());
+    assert!(!task.record.request_along(&task.owner, why()));
+    assert!(!task.is_cancelled());
+    assert!(task.record.request(&task.owner, why()));
+    assert!(task.is_cancelled());
+
+    // Before the end of the loop it is a request like any other.
+    let task = Task::new();
+    let region = task.enter(None);
+    assert!(task.record.request_along(&task.owner, why()));
+    task.record.close(&task.owner, here()).run();
+    assert!(task.poll(&region, None).is_some());
+    assert!(!task.is_cancelled(), "both were delivered as one");
+}
+
+#[test]
 fn r8_a_resumed_request_waits_for_what_is_beside() {
     for in_limit in [false, true] {
         let task = Task::new();
