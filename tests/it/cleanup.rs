@@ -5,11 +5,11 @@ use crate::support::{Drops, Gate, LIMIT, Name, Reports, Signal, eventually, with
 use heist::task::{cancelling, uncancel};
 use heist::time::{Duration, Instant, sleep, timeout};
 use heist::{Runtime, ShutdownReport, catch_cancel, yield_now};
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -338,5 +338,61 @@ fn the_report_says_what_a_dropped_cleanup_waited_on() {
         assert_eq!(report.dropped_after_grace.len(), 1, "{report}");
         assert_eq!(report.dropped_after_grace[0].waited_on, ["a timer"]);
         assert!(report.to_string().contains("waited on a timer"), "{report}");
+    });
+}
+
+/// A task whose destructor takes its time.
+struct Slow(Duration);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        thread::sleep(self.0);
+    }
+}
+
+/// A poll outlasts `poll_grace`, and begins a cleanup while the thread that closes is busy with a last
+/// destructor: the task has its time all the same, and is not left behind.
+#[test]
+fn a_poll_that_is_late_may_begin_its_cleanup() {
+    within(|| {
+        for _ in 0..5 {
+            let builder = Runtime::builder().workers(2).spare_workers(0);
+            let builder = builder.poll_grace(Some(Duration::ZERO)).cancel_grace(LIMIT);
+            let mut runtime = builder.build().unwrap();
+            let (drops, waker) = (Drops::default(), Arc::new(Mutex::new(None::<Waker>)));
+            let (blocked, blocks) = std::sync::mpsc::channel();
+            runtime.run(async {
+                let (kept, slow) = (waker.clone(), Slow(30 * MS));
+                drop(heist::spawn(async move {
+                    let _slow = slow;
+                    poll_fn(|cx| -> Poll<()> {
+                        *kept.lock().unwrap() = Some(cx.waker().clone());
+                        Poll::Pending
+                    })
+                    .await;
+                }));
+                while waker.lock().unwrap().is_none() {
+                    yield_now().await;
+                }
+            });
+            let cleaned = Drops::default();
+            let (kept, guard, clean) = (waker.clone(), drops.guard(), cleaned.clone());
+            let handle = runtime.handle();
+            drop(handle.spawn(async move {
+                let _guard = guard;
+                // To the slot of this worker, which nobody empties before it counts as blocked.
+                kept.lock().unwrap().take().expect("it waits").wake();
+                blocked.send(()).unwrap();
+                thread::sleep(10 * MS);
+                assert!(catch_cancel(pending::<()>()).await.is_err());
+                sleep(30 * MS).await;
+                drop(clean.guard());
+            }));
+            blocks.recv().unwrap();
+            let report = runtime.close();
+            // If it was given up, it was still inside of its first poll.
+            assert_eq!(cleaned.count() + report.abandoned.len(), 1, "{report}");
+            eventually("it is dropped", || drops.count() == 1);
+        }
     });
 }
