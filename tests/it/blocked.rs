@@ -12,8 +12,11 @@ use crate::support::{Gate, Name, OpenOnDrop, Reports, ThreadCount, eventually, p
 use heist::net::TcpListener;
 use heist::time::sleep;
 use heist::{MainThread, Runtime, yield_now};
+use std::future::{Future, poll_fn};
 use std::io::Write;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,6 +116,36 @@ fn the_task_woken_last_by_one_that_then_blocks() {
             blocker.await.unwrap();
             late
         })
+    });
+}
+
+/// Says that it was woken, and blocks.
+struct Blocks(std::sync::mpsc::Sender<()>);
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Blocks>) {
+        let _ = self.0.send(());
+        thread::sleep(BLOCK);
+    }
+}
+
+/// A timer ends the sleep of a worker, and its waker blocks. What a foreign thread spawns then is not for
+/// that worker, which is awake and searches nothing.
+#[test]
+fn a_task_spawned_while_a_waker_blocks() {
+    assert_served_in_time("spawned while a waker blocks", || {
+        let runtime = two_workers();
+        let handle = runtime.handle();
+        let (began, begun) = std::sync::mpsc::channel();
+        drop(handle.spawn(async move {
+            let waker = Waker::from(Arc::new(Blocks(began)));
+            let mut timer = pin!(sleep(Duration::from_millis(20)));
+            poll_fn(|_| timer.as_mut().poll(&mut Context::from_waker(&waker))).await;
+        }));
+        begun.recv().unwrap();
+        let begin = Instant::now();
+        let task = handle.spawn(async move { begin.elapsed() });
+        handle.block_on(task).unwrap()
     });
 }
 
