@@ -161,7 +161,15 @@ fn unsafe_code_is_counted_by_its_kind() {
 /// What `cargo tree` prints for each package, in the form asked for; only others' packages.
 fn packages(arguments: &[&str], format: &str) -> BTreeSet<String> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["tree", "--locked", "--all-features", "--prefix", "none"]);
+    command.args([
+        "tree",
+        "--color",
+        "never",
+        "--locked",
+        "--all-features",
+        "--prefix",
+        "none",
+    ]);
     command
         .args(["--format", format])
         .args(arguments)
