@@ -133,8 +133,19 @@ impl Wake for Blocks {
 /// that worker, which is awake and searches nothing.
 #[test]
 fn a_task_spawned_while_a_waker_blocks() {
-    assert_served_in_time("spawned while a waker blocks", || {
-        let runtime = two_workers();
+    spawned_while_a_waker_blocks(2);
+}
+
+/// The same with one worker: the monitor sees it, and starts a spare.
+#[test]
+fn a_task_spawned_while_a_waker_blocks_the_only_worker() {
+    spawned_while_a_waker_blocks(1);
+}
+
+fn spawned_while_a_waker_blocks(workers: usize) {
+    let what = format!("{workers} workers, spawned while a waker blocks");
+    assert_served_in_time(&what, move || {
+        let runtime = Runtime::builder().workers(workers).build().unwrap();
         let handle = runtime.handle();
         let (began, begun) = std::sync::mpsc::channel();
         drop(handle.spawn(async move {
