@@ -132,7 +132,7 @@ fn a_panic_of_a_local_task_stays_there() {
     });
 }
 
-/// A task panics in every poll of a thousand tasks on two workers. The threads must survive: the
+/// A task panics in every poll of a thousand tasks. The threads must survive: the
 /// runtime has no more of them afterwards than before.
 #[test]
 fn workers_survive_panics() {
@@ -154,10 +154,11 @@ fn workers_survive_panics() {
                 }
             }
         });
-        // One worker, and spares for what looked blocked. On a slow machine spares come and go, so
-        // those that are there now are counted.
+        // The workers beside this thread, and spares for what looked blocked. On a slow machine spares come
+        // and go, so those that are there now are counted.
         let alive = count.started() - count.ended();
-        assert!(alive <= 1 + 4, "{alive} threads are there");
+        let most = crate::support::workers() - 1 + 4;
+        assert!(alive <= most, "{alive} threads are there");
         runtime.close();
         assert_eq!(count.started(), count.ended());
     });
