@@ -71,7 +71,8 @@
 //! An edge looks at what is above its node, at those that it tells or tells no more (invariant 8 finds
 //! them), and, when a node moves, at what is inside of it. So ten thousand limits beside one another, each
 //! around a region, cost no more each than one alone, and a request to a task whose regions are all told
-//! costs what one to a task without regions does.
+//! costs what one to a task without regions does. Edges r3 and r4 look at all requests that are put off as
+//! well: one for each region or limit inside of which some code has let a request go on and other code has not.
 //!
 //! # Limits
 //!
