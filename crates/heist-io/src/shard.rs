@@ -209,7 +209,10 @@ impl Shard {
         if self.is_forked() {
             return;
         }
-        if let Some(thread) = &*self.owner.lock() {
+        // Not under the lock: the owner wants it for its next park, and on the same CPU it runs before
+        // this thread has let go.
+        let owner = self.owner.lock().clone();
+        if let Some(thread) = owner {
             thread.unpark();
         }
     }
