@@ -56,6 +56,13 @@
 //! * `hyper`: [hyper](https://docs.rs/hyper)'s runtime traits and `serve`, in `heist::hyper`.
 //! * `futures-task`: the `Spawn` and `LocalSpawn` traits of
 //!   [`futures_task`](https://docs.rs/futures-task).
+//!
+//! Neither is on by default.
+//!
+//! # Environment
+//!
+//! * `HEIST_DEBUG=1` turns [debug mode](Builder::debug) on in programs that do not say otherwise.
+//! * `HEIST_SEED=41` has tests in a [simulation](sim) run that seed alone.
 
 mod builder;
 mod compat;
