@@ -105,8 +105,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The function must have no arguments. It may return what a plain test may return, and other
 /// attributes keep their meaning: `#[should_panic]`, `#[ignore]`, `#[cfg(..)]`. When the body has
-/// ended, the runtime is closed, and the test panics if the report of the shutdown names tasks that
-/// could not be ended.
+/// ended, the runtime is closed, and the test panics if tasks were left that the end of the loop had
+/// to cancel or to abandon.
 ///
 /// # Options
 ///
@@ -116,15 +116,17 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///   `u64`, decides what happens when, and time is virtual. The environment variable `HEIST_SEED` has
 ///   precedence.
 /// - `virtual_time`: likewise, with the seed 0 unless `seed` says otherwise.
-/// - `seeds = N`: runs the test in a simulation with each of `N` seeds, as `heist::sim::explore` does,
-///   and stops at the first that fails. The function then answers `()` or a `Result`.
+/// - `seeds = N`: runs the test in a simulation with each of `N` seeds, an expression of type `u64`, as
+///   `heist::sim::explore` does, and stops at the first that fails. The function then answers `()` or a
+///   `Result`. A literal `0`, and `seed` beside it, are compile errors.
 /// - `crate = path`: where to find the crate `heist`, when it is renamed or re-exported. Default:
 ///   `::heist`.
 ///
 /// # Panics
 ///
-/// The test panics when its body does, when the runtime cannot be built, and when tasks leaked. In a
-/// simulation also when `HEIST_SEED` is no number.
+/// The test panics when its body does, when the runtime cannot be built, when tasks leaked, and when it
+/// is proven that the body can never go on (`heist::Deadlock`). In a simulation also when `HEIST_SEED` is
+/// no number, and when `N` of `seeds = N` is zero.
 ///
 /// # Examples
 ///

@@ -29,9 +29,6 @@ pub(crate) struct Options {
     pub(crate) virtual_time: Option<Ident>,
 }
 
-/// The options that are words without a value.
-const WORDS: [&str; 2] = ["cancel_on_ctrl_c", "virtual_time"];
-
 impl Options {
     /// Reads the tokens between the brackets of `#[heist::<attribute>(..)]`.
     ///
@@ -52,32 +49,25 @@ impl Options {
         while !input.is_empty() {
             // `crate` is a keyword, so any identifier must do.
             let name = Ident::parse_any(input)?;
-            if WORDS.iter().any(|word| name == word) && !input.peek(Token![=]) {
-                let place = if name == WORDS[0] {
-                    &mut self.cancel_on_ctrl_c
-                } else {
-                    &mut self.virtual_time
-                };
-                if let Err(error) = store(place, name.clone(), &name) {
-                    mistakes.add(error);
+            let has_value = input.peek(Token![=]);
+            let read = match self.word(&name) {
+                Some(place) if !has_value => store(place, name.clone(), &name),
+                _ => {
+                    input.parse::<Token![=]>().map_err(|error| {
+                        let message = format!("expected a value: `{name} = ..`");
+                        syn::Error::new(
+                            if input.is_empty() {
+                                name.span()
+                            } else {
+                                error.span()
+                            },
+                            message,
+                        )
+                    })?;
+                    self.read_value(&name, input)?
                 }
-                if !input.is_empty() {
-                    input.parse::<Token![,]>()?;
-                }
-                continue;
-            }
-            input.parse::<Token![=]>().map_err(|error| {
-                let message = format!("expected a value: `{name} = ..`");
-                syn::Error::new(
-                    if input.is_empty() {
-                        name.span()
-                    } else {
-                        error.span()
-                    },
-                    message,
-                )
-            })?;
-            if let Err(error) = self.read_value(&name, input)? {
+            };
+            if let Err(error) = read {
                 mistakes.add(error);
             }
             if !input.is_empty() {
@@ -85,6 +75,15 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// The place of an option that is a word without a value.
+    fn word(&mut self, name: &Ident) -> Option<&mut Option<Ident>> {
+        match name.to_string().as_str() {
+            "cancel_on_ctrl_c" => Some(&mut self.cancel_on_ctrl_c),
+            "virtual_time" => Some(&mut self.virtual_time),
+            _ => None,
+        }
     }
 
     /// Reads the value of `name`.
@@ -110,17 +109,16 @@ impl Options {
                 let value = check_seeds(&value).map(|()| (name.clone(), value));
                 Ok(value.and_then(|value| store(&mut self.seeds, value, name)))
             }
-            word if WORDS.contains(&word) => {
-                input.parse::<Expr>()?;
-                let message = format!("the option `{word}` has no value: write the word alone");
-                Ok(Err(syn::Error::new(name.span(), message)))
-            }
             _ => {
                 input.parse::<Expr>()?;
-                let message = format!(
-                    "unknown option `{name}`; the options are `workers = N`, `crate = path`, \
-                     `cancel_on_ctrl_c`, `seed = N`, `seeds = N` and `virtual_time`"
-                );
+                let message = if self.word(name).is_some() {
+                    format!("the option `{name}` has no value: write the word alone")
+                } else {
+                    format!(
+                        "unknown option `{name}`; the options are `workers = N`, `crate = path`, \
+                         `cancel_on_ctrl_c`, `seed = N`, `seeds = N` and `virtual_time`"
+                    )
+                };
                 Ok(Err(syn::Error::new(name.span(), message)))
             }
         }

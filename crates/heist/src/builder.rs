@@ -455,20 +455,27 @@ impl Builder {
     /// *A run cannot hang* by waiting: if nobody can go on and no deadline is left, it ends with
     /// [`RunError::Deadlock`](crate::RunError::Deadlock), and says who waits on what.
     ///
-    /// *What it does not do.* Sockets and other descriptors are refused, with an error of kind
-    /// [`Unsupported`](std::io::ErrorKind::Unsupported); [`sim`](crate::sim) has streams for it, and runs a program
-    /// with many seeds. Code that blocks the thread blocks all workers: a closure
-    /// may not wait for what a task sends, unless by [`Handle::block_on`](crate::Handle::block_on), and then not
-    /// for `main`, nor for a closure or task that is itself inside such a call: of several calls only the
-    /// last one that began can return. They nest on one stack, so at most 64 closures begin inside one
-    /// another. A lock of the standard library that is held across `block_on` or
-    /// [`block_in_place`](crate::block_in_place()) blocks for ever whoever else takes it meanwhile, since
-    /// the holder is further down on the same stack. Between runs tasks stand still. Other threads may spawn and wake, but then a run depends on
-    /// when they do, and a run that waits for nothing else ends with a deadlock. What a program takes from
-    /// elsewhere (addresses, the hasher of `HashMap`) is not decided by the seed; nor are the numbers in
-    /// [`task::id`], which go on from one run of the process to the next. Options that are about
-    /// threads have no effect; the hooks for starts and stops are called for each worker and each thread
-    /// of the pool that there would be, outside of the runtime as always, where time is the system's.
+    /// What it does not do:
+    ///
+    /// - Sockets and other descriptors are refused, with an error of kind
+    ///   [`Unsupported`](std::io::ErrorKind::Unsupported); [`sim`](crate::sim) has streams for it, and runs a
+    ///   program with many seeds.
+    /// - Code that blocks the thread blocks all workers. A closure may not wait for what a task sends,
+    ///   unless by [`Handle::block_on`](crate::Handle::block_on), and then not for `main`, nor for a closure
+    ///   or task that is itself inside such a call: of several calls only the last one that began can
+    ///   return. They nest on one stack, so at most 64 closures begin inside one another.
+    /// - A lock of the standard library that is held across `block_on` or
+    ///   [`block_in_place`](crate::block_in_place()) blocks for ever whoever else takes it meanwhile, since
+    ///   the holder is further down on the same stack.
+    /// - Between runs tasks stand still.
+    /// - Other threads may spawn and wake, but then a run depends on when they do, and a run that waits for
+    ///   nothing else ends with a deadlock.
+    /// - What a program takes from elsewhere (addresses, the hasher of `HashMap`) is not decided by the
+    ///   seed; nor are the numbers in [`task::id`], which go on from one run of the process to the next.
+    /// - Options that are about threads have no effect, nor has
+    ///   [`cancel_on_ctrl_c`](Builder::cancel_on_ctrl_c). The hooks for starts and stops are called for each
+    ///   worker and each thread of the pool that there would be, outside of the runtime as always, where
+    ///   time is the system's.
     ///
     /// ```
     /// use heist::time::{Duration, Instant, sleep};

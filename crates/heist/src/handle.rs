@@ -235,7 +235,6 @@ impl Handle {
     /// - [`RunError::Closed`] if the runtime has ended, or is ending.
     /// - [`RunError::Start`] if the runtime has no thread and can start none.
     /// - [`RunError::Forked`] if the runtime belongs to the parent of this process.
-    ///
     /// - [`RunError::Deadlock`] in a [`deterministic`](crate::Builder::deterministic) runtime, if nobody is
     ///   left who could wake the future. When the call is made inside of a run, by a blocking closure, the
     ///   main future is nobody in this sense, and so is a closure or task that is itself inside such a call,

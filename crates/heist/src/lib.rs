@@ -56,6 +56,13 @@
 //! * `hyper`: [hyper](https://docs.rs/hyper)'s runtime traits and `serve`, in `heist::hyper`.
 //! * `futures-task`: the `Spawn` and `LocalSpawn` traits of
 //!   [`futures_task`](https://docs.rs/futures-task).
+//!
+//! Neither is on by default.
+//!
+//! # Environment
+//!
+//! * `HEIST_DEBUG=1` turns [debug mode](Builder::debug) on in programs that do not say otherwise.
+//! * `HEIST_SEED=41` has tests in a [simulation](sim) run that seed alone.
 
 mod builder;
 mod compat;
@@ -87,16 +94,136 @@ pub use context_var::ContextVar;
 pub use deadlock::Deadlock;
 pub use group::{GroupError, TaskGroup};
 pub use handle::{Handle, SpawnError, spawn, spawn_blocking, spawn_fallible, spawn_local};
-pub use heist_core::{
-    Cancelled, DroppedTask, JoinError, JoinHandle, MainThread, Report, ShutdownReport,
-    block_in_place, yield_now,
-};
+pub use heist_core::{DroppedTask, MainThread};
 pub use heist_macros::{main, test};
 pub use run::{RunError, run, try_run};
 pub use runtime::Runtime;
 pub use scope::{Scope, ScopedHandle, scope};
 pub use task::{catch_cancel, shield};
 pub use time::{interval, sleep, sleep_until, timeout, timeout_at};
+
+// The core has no runtime to show its types in, so their examples are here.
+
+/// The handle of a task, as [`spawn`] gives it.
+///
+/// ```
+/// heist::run(async {
+///     let task = heist::task::Builder::new().name("sum").spawn(async { 1 + 2 });
+///     assert_eq!(task.name(), Some("sum"));
+///     while !task.is_finished() {
+///         heist::yield_now().await;
+///     }
+///     assert_eq!(task.await.unwrap(), 3);
+///
+///     // Asks for its end; awaiting it then waits for that.
+///     let task = heist::spawn(std::future::pending::<()>());
+///     let id = task.id();
+///     task.abort_with("not needed");
+///     let error = task.await.unwrap_err();
+///     assert_eq!((error.id(), error.reason()), (id, "not needed"));
+///
+///     // The same in one.
+///     let task = heist::spawn(std::future::pending::<()>());
+///     assert!(task.cancel().await.unwrap_err().is_cancelled());
+/// });
+/// ```
+pub use heist_core::JoinHandle;
+
+/// What a [`JoinHandle`] answers if there is no output.
+///
+/// ```
+/// heist::run(async {
+///     let error = heist::spawn(async { panic!("boom") }).await.unwrap_err();
+///     assert!(error.is_panic() && !error.is_cancelled() && !error.is_closed());
+///     assert_eq!(error.reason(), "boom");
+///     assert_eq!(error.spawned_at().file(), file!());
+///     assert_eq!(error.into_panic().downcast_ref::<&str>(), Some(&"boom"));
+///
+///     let task = heist::spawn(std::future::pending::<()>());
+///     let error = task.cancel().await.unwrap_err();
+///     assert!(error.is_cancelled() && !error.is_abandoned());
+///     assert!(error.try_into_panic().is_err());
+/// });
+/// ```
+pub use heist_core::JoinError;
+
+/// What [`catch_cancel`] answers if it was asked to end.
+///
+/// ```
+/// use futures::channel::oneshot;
+///
+/// heist::run(async {
+///     let (began, begun) = oneshot::channel();
+///     let task = heist::spawn(async {
+///         let work = async {
+///             began.send(()).unwrap();
+///             std::future::pending::<()>().await
+///         };
+///         let cancelled = heist::catch_cancel(work).await.unwrap_err();
+///         assert_eq!(cancelled.reason(), Some("enough"));
+///         assert_eq!(cancelled.by().file(), file!());
+///         // Here it would clean up.
+///         cancelled.resume().await
+///     });
+///     begun.await.unwrap();
+///     assert!(task.cancel_with("enough").await.unwrap_err().is_cancelled());
+/// });
+/// ```
+pub use heist_core::Cancelled;
+
+/// What [`Builder::on_error`] is told.
+///
+/// ```
+/// use heist::Report;
+///
+/// let mut runtime = heist::Runtime::builder()
+///     .on_error(|report| match report {
+///         Report::Panicked(error) => eprintln!("{:?} is gone: {}", error.name(), error.reason()),
+///         // As text, each of them says everything.
+///         other => eprintln!("{other}"),
+///     })
+///     .build()?;
+/// runtime.run(async { drop(heist::spawn(async { panic!("nobody waits") })) });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub use heist_core::Report;
+
+/// What [`Runtime::close`] answers.
+///
+/// ```
+/// let mut runtime = heist::Runtime::new()?;
+/// runtime.run(async { drop(heist::spawn(std::future::pending::<()>())) });
+/// let report = runtime.close();
+/// assert_eq!((report.cancelled, report.threads_left), (1, 0));
+/// assert!(!report.is_clean());
+/// println!("{report}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub use heist_core::ShutdownReport;
+
+/// For code that blocks in the middle of a task and needs what the task has borrowed. What can be moved
+/// goes to [`spawn_blocking`].
+///
+/// ```
+/// heist::run(async {
+///     let text = String::from("borrowed");
+///     let length = heist::block_in_place(|| text.len());
+///     assert_eq!(length, 8);
+/// });
+/// ```
+pub use heist_core::block_in_place;
+
+/// Lets others run first, in the middle of what takes long.
+///
+/// ```
+/// heist::run(async {
+///     for _ in 0..3 {
+///         // A piece of a long computation goes here.
+///         heist::yield_now().await;
+///     }
+/// });
+/// ```
+pub use heist_core::yield_now;
 
 #[doc(hidden)]
 pub mod __private {

@@ -61,13 +61,11 @@ pub fn run<M: IntoFuture>(main: M) -> M::Output {
 ///   own.
 /// - [`RunError::Start`] if the runtime could not be made. The default configuration starts no
 ///   thread beforehand and opens no descriptor, so it gives no cause for this today.
-///
 /// - [`RunError::Forked`] in the child of a `fork` that was called inside a running runtime, as long
 ///   as the thread is inside of the copy. From the outer call it comes out when `main` is not ready
 ///   at its next suspension point in the child. The parent is not affected.
 /// - [`RunError::Cancelled`] if `main` was cancelled: see
 ///   [`AbortHandle::current`](crate::task::AbortHandle::current).
-///
 /// - [`RunError::Deadlock`] in debug mode, if `main` can never go on: see [`Deadlock`].
 ///
 /// In the first two cases, and inside a copy, `main` is dropped in the call, as it was given: neither turned into its
@@ -126,7 +124,8 @@ pub enum RunError {
     /// [`Builder::cancel_on_ctrl_c`](crate::Builder::cancel_on_ctrl_c).
     Interrupted,
     /// It was proven that `main` can never go on: in [debug mode](crate::Builder::debug), in
-    /// `#[heist::test]`, and in a [`deterministic`](crate::Builder::deterministic) runtime alone. The text says what `main` and every task wait on.
+    /// `#[heist::test]`, and in a [`deterministic`](crate::Builder::deterministic) runtime alone. The
+    /// text says what `main` and every task wait on.
     Deadlock(Deadlock),
     /// `main` was asked to end, by an [`AbortHandle`](crate::task::AbortHandle) to it, and was
     /// dropped before it was ready.
@@ -199,8 +198,8 @@ impl<M: IntoFuture> Future for Entering<M> {
     }
 }
 
-/// Refuses to enter a runtime where one is running, or was when this process was forked. A blocking closure may: its thread runs no
-/// tasks, so nothing waits for it.
+/// Refuses to enter a runtime where one is running, or was when this process was forked. A blocking
+/// closure may: its thread runs no tasks, so nothing waits for it.
 pub(crate) fn check_nested(call: &'static str) -> Result<(), RunError> {
     crate::fork::notice();
     match heist_core::entered() {

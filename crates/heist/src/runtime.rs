@@ -149,13 +149,15 @@ impl Runtime {
     /// # Errors
     ///
     /// [`RunError::Nested`] inside a running runtime, [`RunError::Closed`] after
-    /// [`Runtime::close`], [`RunError::Forked`] in a child of the process that made it. `main` is dropped in the call, neither turned into its future nor polled.
+    /// [`Runtime::close`], [`RunError::Forked`] in a child of the process that made it. `main` is dropped
+    /// in the call, neither turned into its future nor polled.
     ///
     /// [`RunError::Interrupted`] if Ctrl-C ended `main`: see [`Builder::cancel_on_ctrl_c`].
     /// [`RunError::Cancelled`] if something else did: see
-    /// [`AbortHandle::current`](crate::task::AbortHandle::current). In both cases Send tasks go on, and the runtime
-    /// can be run again. [`RunError::Deadlock`] in debug mode and in a
-    /// [`deterministic`](Builder::deterministic) runtime, if `main` can never go on: see [`Deadlock`](crate::Deadlock).
+    /// [`AbortHandle::current`](crate::task::AbortHandle::current). In both cases Send tasks go on, and the
+    /// runtime can be run again. [`RunError::Deadlock`] in debug mode and in a
+    /// [`deterministic`](Builder::deterministic) runtime, if `main` can never go on: see
+    /// [`Deadlock`](crate::Deadlock).
     ///
     /// A thread that cannot be started is no error: the calling thread works itself, with
     /// [`MainThread::Dedicated`](crate::MainThread::Dedicated) too if there is no other.
@@ -250,7 +252,8 @@ impl Runtime {
         self.core.close(Location::caller())
     }
 
-    /// Like [`Runtime::close`], and takes about this long at most.
+    /// Like [`Runtime::close`], and takes about this long at most. Any length; zero gives nobody time to
+    /// clean up.
     ///
     /// None of the graces is longer than what is left of `limit`: tasks that clean up then are
     /// dropped, and what cannot be dropped, a poll that does not come back or a running blocking

@@ -75,8 +75,10 @@ use std::task::{Context, Poll, Waker};
 ///
 /// # Panics
 ///
-/// Inside a running runtime, with the message of [`RunError::Nested`](crate::RunError::Nested); when
-/// its body was cancelled, with that of [`RunError::Cancelled`](crate::RunError::Cancelled).
+/// With the message of a [`RunError`](crate::RunError): inside a running runtime with that of `Nested`, or
+/// `Forked` in the child of a `fork`; when its body was cancelled with that of `Cancelled`; in
+/// [debug mode](crate::Builder::debug), when it can never go on, with that of `Deadlock`. And with the
+/// first panic of the body or of a task.
 #[track_caller]
 pub fn scope<'env, F, T>(body: F) -> T
 where
@@ -332,12 +334,30 @@ pub struct ScopedHandle<'scope, T> {
 
 impl<T> ScopedHandle<'_, T> {
     /// Asks for the end of the task; see [`JoinHandle::abort`].
+    ///
+    /// ```
+    /// heist::scope(async |s| {
+    ///     let task = s.spawn(std::future::pending::<()>());
+    ///     task.abort();
+    ///     assert!(task.await.unwrap_err().is_cancelled());
+    /// });
+    /// ```
     #[track_caller]
     pub fn abort(&self) {
         self.task.abort();
     }
 
     /// Whether the task has ended.
+    ///
+    /// ```
+    /// heist::scope(async |s| {
+    ///     let task = s.spawn(async { 1 });
+    ///     while !task.is_finished() {
+    ///         heist::yield_now().await;
+    ///     }
+    ///     assert_eq!(task.await.unwrap(), 1);
+    /// });
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }

@@ -40,7 +40,7 @@ mod process {
     }
 }
 
-/// One slot of the scheduler is one shard of the driver.
+/// The seam of threads: one slot of the scheduler is one shard of the driver.
 #[derive(Debug)]
 pub(crate) struct Real(Arc<Driver>);
 
@@ -161,6 +161,8 @@ impl Simulated for Virtual {
         self.unparked[slot].load(Ordering::Relaxed)
     }
     fn take_unpark(&self, slot: usize) -> bool {
+        // Ordering: Acquire. Pairs with the Release in `unpark`; makes what a thread outside did before it
+        // visible to the worker that has its turn now.
         self.unparked[slot].swap(false, Ordering::Acquire)
     }
     fn advance(&self, time: u64) {

@@ -88,7 +88,7 @@ mod tests;
 /// # Errors
 ///
 /// The future answers an error where the call was made on a thread that is in no runtime, or in a
-/// closed one; when the runtime closes while it waits; where no descriptor, or none of the 256
+/// closed one, or in a [simulation](crate::sim), with the kind `Unsupported`; when the runtime closes while it waits; where no descriptor, or none of the 256
 /// places for listeners, is left; and on systems other than Unix, with the kind `Unsupported`.
 ///
 /// # Cancel safety

@@ -10,9 +10,61 @@ use std::panic::Location;
 
 pub use crate::context_var::ContextScope;
 pub use heist_core::{
-    AbortHandle, CancelOnDrop, Cancelled, CatchCancel, Id, JoinError, JoinHandle, Label, Resume,
-    Shield, YieldNow,
+    Cancelled, CatchCancel, JoinError, JoinHandle, Label, Resume, Shield, YieldNow,
 };
+
+// The core has no runtime to show its types in, so their examples are here.
+
+/// The handle that only ends a task, as [`JoinHandle::abort_handle`] gives it.
+///
+/// ```
+/// use heist::task::AbortHandle;
+///
+/// heist::run(async {
+///     let task = heist::spawn(std::future::pending::<()>());
+///     let handle = task.abort_handle();
+///     assert_eq!(handle.id(), task.id());
+///     handle.abort_with("enough");
+///     assert_eq!(task.await.unwrap_err().reason(), "enough");
+///     assert!(handle.is_finished());
+///
+///     // The main future has one as well.
+///     assert!(!AbortHandle::current().is_finished());
+/// });
+/// // Here is neither a task nor a main future.
+/// assert!(AbortHandle::try_current().is_none());
+/// ```
+pub use heist_core::AbortHandle;
+
+/// The handle that owns its task, as [`JoinHandle::cancel_on_drop`] gives it.
+///
+/// ```
+/// heist::run(async {
+///     let owner = heist::spawn(std::future::pending::<()>()).cancel_on_drop();
+///     let task = owner.get_ref().abort_handle();
+///     drop(owner);
+///     while !task.is_finished() {
+///         heist::yield_now().await;
+///     }
+///
+///     let owner = heist::spawn(async { 7 }).cancel_on_drop();
+///     // It owns the task no more.
+///     let handle = owner.into_inner();
+///     assert_eq!(handle.await.unwrap(), 7);
+/// });
+/// ```
+pub use heist_core::CancelOnDrop;
+
+/// The number of a task, as [`JoinHandle::id`] and [`id()`] give it.
+///
+/// ```
+/// heist::run(async {
+///     let (first, second) = (heist::spawn(async {}), heist::spawn(async {}));
+///     assert_ne!(first.id(), second.id());
+///     println!("task {}, or {:#x}", first.id(), first.id().as_u64());
+/// });
+/// ```
+pub use heist_core::Id;
 
 /// Says more of a task before it is spawned.
 ///

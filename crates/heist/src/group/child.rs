@@ -320,16 +320,49 @@ enum Kind {
 
 impl ChildError {
     /// The child gave an error.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let ended = heist::TaskGroup::builder().supervise().run(async |g| {
+    ///         let child = g.spawn(async { Err::<(), _>("no route") });
+    ///         assert!(child.await.unwrap_err().is_failed());
+    ///         Ok(())
+    ///     });
+    ///     // The error itself is the group's.
+    ///     assert_eq!(ended.await.unwrap_err().leaves()[0].to_string(), "no route");
+    /// });
+    /// ```
     pub fn is_failed(&self) -> bool {
         matches!(self.kind, Kind::Ended(Ended::Failed))
     }
 
     /// The child was aborted: alone, with its group, or by the end of its runtime.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let ended = heist::TaskGroup::run(async |g| {
+    ///         let child = g.spawn(std::future::pending::<Result<(), String>>());
+    ///         Ok(child.cancel().await.unwrap_err().is_cancelled())
+    ///     });
+    ///     assert!(ended.await.unwrap());
+    /// });
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         matches!(&self.kind, Kind::Task(error) if error.is_cancelled())
     }
 
     /// The child panicked.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let ended = heist::TaskGroup::builder().supervise().collect_panics().run(async |g| {
+    ///         let child = g.spawn(async { if true { panic!("boom") } else { Ok::<(), String>(()) } });
+    ///         assert!(child.await.unwrap_err().is_panic());
+    ///         Ok(())
+    ///     });
+    ///     assert!(ended.await.unwrap_err().to_string().contains("boom"));
+    /// });
+    /// ```
     pub fn is_panic(&self) -> bool {
         match &self.kind {
             Kind::Ended(ended) => *ended == Ended::Panicked,
@@ -339,6 +372,17 @@ impl ChildError {
     }
 
     /// The child was not started: the group, or its runtime, took no more.
+    ///
+    /// ```
+    /// heist::run(async {
+    ///     let ended = heist::TaskGroup::run(async |g| {
+    ///         g.cancel();
+    ///         let refused = g.spawn(async { Ok::<_, String>(1) });
+    ///         Ok(refused.await.unwrap_err().is_closed())
+    ///     });
+    ///     assert!(ended.await.unwrap());
+    /// });
+    /// ```
     pub fn is_closed(&self) -> bool {
         match &self.kind {
             Kind::Refused => true,

@@ -389,17 +389,54 @@ impl Panicked {
         }
     }
 
-    /// The text of the panic.
+    /// The text of the panic; if its payload is none, a text that says so.
+    ///
+    /// ```
+    /// use heist::group::Panicked;
+    ///
+    /// heist::run(async {
+    ///     let ended =
+    ///         heist::TaskGroup::builder().collect_panics().run::<_, _, ()>(async |_| panic!("boom"));
+    ///     let (panics, _) = ended.await.unwrap_err().downcast::<Panicked>();
+    ///     assert_eq!(panics[0].message(), "boom");
+    /// });
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// The child that panicked; `None` for the body.
+    ///
+    /// ```
+    /// use heist::{group::Panicked, task};
+    ///
+    /// heist::run(async {
+    ///     let ended = heist::TaskGroup::builder().collect_panics().run::<_, _, ()>(async |g| {
+    ///         let bomb = async { if true { panic!("boom") } else { Ok::<(), String>(()) } };
+    ///         task::Builder::new().name("bomb").spawn_in(&g, bomb);
+    ///         std::future::pending().await
+    ///     });
+    ///     let (panics, _) = ended.await.unwrap_err().downcast::<Panicked>();
+    ///     assert_eq!(panics[0].task().unwrap().name.as_deref(), Some("bomb"));
+    /// });
+    /// ```
     pub fn task(&self) -> Option<&Label> {
         self.task.as_ref()
     }
 
     /// The payload, to resume the panic or to look into it.
+    ///
+    /// ```
+    /// use heist::group::Panicked;
+    ///
+    /// heist::run(async {
+    ///     let ended =
+    ///         heist::TaskGroup::builder().collect_panics().run::<_, _, ()>(async |_| panic!("boom"));
+    ///     let (mut panics, _) = ended.await.unwrap_err().downcast::<Panicked>();
+    ///     let payload = panics.remove(0).into_panic();
+    ///     assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+    /// });
+    /// ```
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         let payload = self.payload.lock().take();
         payload.expect("only `into_panic` takes it")

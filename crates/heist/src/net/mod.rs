@@ -18,7 +18,8 @@
 //!
 //! # Errors of every socket
 //!
-//! - Made on a thread that is in no runtime, or in a closed one: an error, at once.
+//! - Made on a thread that is in no runtime, or in a closed one: an error, at once. In a
+//!   [simulation](crate::sim): an error of kind `Unsupported`.
 //! - Waiting when the runtime closes, or starting to wait after that: an error of kind
 //!   `NotConnected` that holds [`Closed`](crate::time::Closed). An operation that needs no wait may
 //!   still succeed.

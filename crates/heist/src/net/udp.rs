@@ -56,6 +56,10 @@ impl UdpSocket {
     ///
     /// The error of the last address tried, or of the name's resolution; `InvalidInput` if there was no
     /// address. Where no runtime is entered or the runtime is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// It waits for the look-up of a name alone: a future that is dropped has made no socket.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<UdpSocket> {
         let mut last = None;
         for addr in resolve(&addr).await? {
@@ -128,6 +132,10 @@ impl UdpSocket {
     ///
     /// The error of the last address tried, or of the name's resolution; `InvalidInput` if there was no
     /// address.
+    ///
+    /// # Cancel safety
+    ///
+    /// It waits for the look-up of a name alone: after a future that is dropped the peer is the one before.
     pub async fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
         let mut last = None;
         for addr in resolve(&addr).await? {

@@ -106,6 +106,20 @@ mod unix {
         });
     }
 
+    /// There are no descriptors in a simulation: a listener says so, and a run that wanted to be cancelled
+    /// goes on without.
+    #[test]
+    fn a_simulation_hears_nothing() {
+        let _alone = alone();
+        let builder = crate::Runtime::builder().deterministic(7);
+        let mut runtime = builder.cancel_on_ctrl_c(true).build().unwrap();
+        let heard = runtime.run(async {
+            assert!(!is_installed());
+            ctrl_c().await
+        });
+        assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
     #[test]
     fn the_handler_stays_until_the_last_listener_goes() {
         let _alone = alone();

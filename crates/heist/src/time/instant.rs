@@ -155,7 +155,8 @@ impl Instant {
         (ns < NEVER).then_some(Instant { ns })
     }
 
-    /// `d` earlier, `None` before the beginning of the clock.
+    /// `d` earlier, `None` before the beginning of the clock. The far future stays where it is, as with
+    /// `-`.
     ///
     /// # Examples
     ///
@@ -168,6 +169,9 @@ impl Instant {
     /// ```
     #[must_use]
     pub fn checked_sub(self, d: Duration) -> Option<Instant> {
+        if self.ns == NEVER {
+            return Some(self);
+        }
         let ns = self.ns.checked_sub(u64::try_from(d.as_nanos()).ok()?)?;
         Some(Instant { ns })
     }

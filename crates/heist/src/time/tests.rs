@@ -20,6 +20,8 @@ fn arithmetic_saturates_at_both_ends() {
     assert_eq!(t.checked_sub(Duration::MAX), None);
     assert_eq!((t - Duration::MAX) - Duration::MAX, t - Duration::MAX);
     assert_eq!(Instant::far_future() - HOUR, Instant::far_future());
+    let earlier = Instant::far_future().checked_sub(HOUR);
+    assert_eq!(earlier, Some(Instant::far_future()));
     assert_eq!(Instant::far_future() + HOUR, Instant::far_future());
     assert_eq!(t - (t + MS), Duration::ZERO);
     assert_eq!((t + MS) - t, MS);

@@ -75,6 +75,10 @@ impl TcpListener {
     ///
     /// The error of the last address tried, or of the name's resolution; `InvalidInput` if there
     /// was no address. Where no runtime is entered or the runtime is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// It waits for the look-up of a name alone: a future that is dropped has made no socket.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
         let mut last = None;
         for addr in resolve(&addr).await? {
