@@ -92,6 +92,8 @@ mod summons;
 mod sync;
 #[cfg(not(heist_loom))]
 mod task;
+#[cfg(all(test, not(heist_loom)))]
+mod testing;
 #[cfg(not(heist_loom))]
 mod threads;
 #[cfg(not(heist_loom))]
