@@ -182,6 +182,29 @@ fn unparks_are_one_token_in_the_poller_too() {
     assert!(now() >= start + 20 * MILLI, "one token");
 }
 
+/// Who parks was told that no waker will be called, and goes by that. A timer whose time comes in this very moment is
+/// for the next look.
+#[test]
+fn no_waker_is_called_that_was_not_told_of() {
+    // Its clock goes on when it is told to.
+    let driver = Arc::new(Driver::simulated(1));
+    driver.attach(0);
+    let deadline = driver.now() + 5;
+    let (mut timer, bell) = (driver.timer(0), Bell::silent());
+    let waker = Waker::from(bell.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(timer.poll_at(deadline, &mut cx).is_pending());
+    for told in [false, true] {
+        let mut calls = 0;
+        driver.park_then(0, NEVER, &mut |wakes| {
+            calls += 1;
+            assert_eq!((wakes, bell.count()), (told, 0));
+            driver.advance(deadline);
+        });
+        assert_eq!((calls, bell.count()), (1, usize::from(told)));
+    }
+}
+
 /// A thread sleeps on its parker, and in the poller; each time another one wakes it.
 #[test]
 fn a_sleeping_owner_is_woken_from_both_beds() {
