@@ -150,6 +150,17 @@ fn is_closed<T>(result: &io::Result<T>) -> bool {
 
 // --- Parking ---
 
+/// A shard that is not there means the first one, also for who asks where a timer or a source is.
+#[test]
+fn a_shard_beyond_the_last_is_the_first() {
+    let driver = driver(2);
+    assert_eq!((driver.timer(1).shard(), driver.timer(7).shard()), (1, 0));
+    let (a, _b) = pair();
+    let source = driver.register(a.as_fd(), 7).unwrap();
+    assert_eq!(source.shard(), 0);
+    source.deregister(a.as_fd()).unwrap();
+}
+
 /// An unpark before the park is one token, however many there were.
 #[test]
 fn unparks_are_one_token() {

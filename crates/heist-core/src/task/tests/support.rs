@@ -4,9 +4,7 @@
 
 use crate::shared::Shared;
 pub(crate) use crate::testing::{Count, Event, go, here};
-use crate::{
-    Config, JoinError, JoinHandle, NEVER, Outcome, Report, Runtime, Seam, ShutdownReport,
-};
+use crate::{Config, JoinError, JoinHandle, NEVER, Outcome, Report, Runtime, Seam, ShutdownReport};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
 use std::future::Future;
