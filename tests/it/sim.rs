@@ -638,6 +638,22 @@ fn a_deadlock_of_a_closure_is_not_one_of_main() {
     });
 }
 
+/// Here `main` blocks its worker, and what waits inside of that waits in vain. The spare that is there for as long as
+/// a worker is blocked looks now and then whether its time is over, which is no reason to go on waiting.
+#[test]
+fn a_spare_that_naps_does_not_hide_a_deadlock() {
+    within(|| {
+        let shape = |builder: Builder| builder.workers(1).spare_workers(1);
+        under_all_seeds(shape, || async {
+            let handle = heist::Handle::current();
+            let closure = heist::spawn_blocking(move || handle.try_block_on(pending::<()>()));
+            heist::block_in_place(|| heist::sim::stall(HOUR));
+            let waited = closure.await.unwrap();
+            assert!(matches!(waited, Err(RunError::Deadlock(_))), "{waited:?}");
+        });
+    });
+}
+
 /// Each of them waits inside the turn of another one, so that the stack bounds how many may.
 #[test]
 fn hundreds_of_closures_may_block() {
@@ -689,6 +705,33 @@ fn sockets_are_refused() {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("deterministic"), "{error}");
+    });
+}
+
+/// A thread in `block_on` stalls while another one is inside: that has time go on for both.
+#[test]
+fn who_stalls_outside_leaves_the_inside_alone() {
+    within(|| {
+        for seed in 0..5 {
+            let mut runtime = runtime(seed);
+            let handle = runtime.handle();
+            let (begun, begins) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                handle.block_on(async {
+                    let begin = Instant::now();
+                    begun.send(()).unwrap();
+                    heist::sim::stall(Duration::from_millis(20));
+                    begin.elapsed()
+                })
+            });
+            runtime.run(async {
+                begins.recv().unwrap();
+                while !thread.is_finished() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            assert!(thread.join().unwrap() >= Duration::from_millis(20));
+        }
     });
 }
 

@@ -129,6 +129,8 @@ fn a_reset_is_told_to_both_ends() {
         assert_eq!(error(write(stream, &waker, b"c")), ConnectionReset);
         let flushed = Pin::new(&mut *stream).poll_flush(&mut Context::from_waker(&waker));
         assert!(matches!(flushed, Poll::Ready(Err(error)) if error.kind() == ConnectionReset));
+        let closed = Pin::new(&mut *stream).poll_close(&mut Context::from_waker(&waker));
+        assert!(matches!(closed, Poll::Ready(Err(error)) if error.kind() == ConnectionReset));
     }
 }
 

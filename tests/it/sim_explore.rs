@@ -158,6 +158,24 @@ fn each_kind_of_failure_is_told() {
     assert!(left.to_string().contains("left 1 tasks behind"), "{left}");
 }
 
+/// The text of an error is made by the program's own code. A panic of that is a failure of the seed, and not one
+/// of the exploration.
+#[test]
+fn an_error_that_panics_is_a_failure() {
+    struct Unspeakable;
+    impl std::fmt::Debug for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words");
+        }
+    }
+    let ended = Explore::new().try_run(async || Err::<(), _>(Unspeakable));
+    let failure = ended.unwrap_err();
+    assert!(
+        matches!(failure.cause(), Cause::Panicked(text) if text == "no words"),
+        "{failure}"
+    );
+}
+
 /// What depends on more than the seed cannot be replayed, and is found out.
 #[test]
 fn a_program_that_depends_on_more_than_the_seed_is_found_out() {
@@ -266,6 +284,27 @@ fn who_stalls_holds_nobody_up() {
         begin.elapsed() < Duration::from_secs(100),
         "virtual seconds"
     );
+}
+
+/// However long polls last, the end of time is no new beginning, and work is done there as well.
+#[test]
+fn who_stalls_for_ever_gets_to_the_end_of_time() {
+    Explore::new().seeds(20).run(async || {
+        let begin = Instant::now();
+        for _ in 0..3 {
+            sim::stall(Duration::MAX);
+        }
+        assert!(begin.elapsed() > Duration::from_secs(500 * 365 * 24 * 3600));
+        let tasks = [1, 2, 3].map(|n| {
+            heist::spawn(async move {
+                yield_now().await;
+                n
+            })
+        });
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
 }
 
 // ---- the attribute ----

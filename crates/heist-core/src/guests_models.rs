@@ -1,5 +1,4 @@
-//! Models of foreign threads against the end of the loop, and of the thread of `run` changing its
-//! slot.
+//! Models of foreign threads against the end of the loop.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +7,7 @@ use crate::models::model;
 use crate::task::Memory;
 use crate::task::state::{Complete, Park, Start, State, Wake};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 struct World {
@@ -163,35 +162,5 @@ fn models_enter_against_close() {
         for guest in guests {
             guest.join().unwrap();
         }
-    });
-}
-
-/// A replica of `Pinned::set_slot` and `Pinned::unpark`: the thread of `run` leaves its slot while
-/// somebody wakes `main`. It sees the flag, or the unpark reaches what it parks on from now on.
-///
-/// Fails when either fence is left out.
-#[test]
-fn models_unpark_against_a_change_of_slot() {
-    // Counted: 11.
-    model(5, || {
-        let slot = Arc::new(AtomicUsize::new(0));
-        let woken = Arc::new(AtomicBool::new(false));
-        let tokens = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
-        let waker = {
-            let (slot, woken, tokens) = (slot.clone(), woken.clone(), tokens.clone());
-            thread::spawn(move || {
-                woken.store(true, Ordering::Release);
-                fence(Ordering::SeqCst);
-                tokens[slot.load(Ordering::Relaxed)].store(true, Ordering::Release);
-            })
-        };
-        slot.store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let seen = woken.load(Ordering::Relaxed);
-        waker.join().unwrap();
-        assert!(
-            seen || tokens[1].load(Ordering::Relaxed),
-            "parks although main was woken"
-        );
     });
 }

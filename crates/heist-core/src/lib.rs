@@ -19,7 +19,8 @@
 //! | `shared`     | what all threads share; where a task goes                      |
 //! | `pinned`     | work that stays on the thread of `run`                         |
 //! | `summons`    | what other threads tell `main`                                 |
-//! | `main_loop`  | that thread                                                    |
+//! | `address`    | where that thread parks                                        |
+//! | `main_loop`  | the thread itself                                              |
 //! | `catch`      | regions that catch a request to cancel, as futures             |
 //! | `monitor`    | notices workers that are stuck                                 |
 //! | `deadlock`   | the proof that `main` can never go on                          |
@@ -43,6 +44,7 @@
     )
 )]
 
+mod address;
 #[cfg(not(heist_loom))]
 mod blocking;
 #[cfg(not(heist_loom))]
@@ -92,6 +94,8 @@ mod summons;
 mod sync;
 #[cfg(not(heist_loom))]
 mod task;
+#[cfg(all(test, not(heist_loom)))]
+mod testing;
 #[cfg(not(heist_loom))]
 mod threads;
 #[cfg(not(heist_loom))]

@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::address::Address;
 use crate::context::Context;
 use crate::deadlock::Resting;
 use crate::guests::Guests;
@@ -26,7 +27,7 @@ use crate::seam::NEVER;
 use crate::shared::Shared;
 use crate::summons::Summons;
 use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::task::state::State;
 use crate::task::{Id, Keeper, Runnable, Side, TaskList, Wait, Why};
 use crate::values::Values;
@@ -78,13 +79,11 @@ pub(crate) struct Pinned {
     is_handed: AtomicBool,
     /// For the monitor, if it is to find deadlocks.
     pub(crate) resting: Resting,
-    /// The slot this thread parks on, or `NO_SLOT`: then it parks on `token`.
-    slot: AtomicUsize,
+    /// The slot this thread parks on; if there is none it parks on `token`.
+    address: Address,
     thread: Thread,
     token: AtomicBool,
 }
-
-const NO_SLOT: usize = usize::MAX;
 
 impl Pinned {
     pub(crate) fn new(shared: Arc<Shared>) -> Pinned {
@@ -106,7 +105,7 @@ impl Pinned {
             evicted: AtomicBool::new(false),
             attention: AtomicBool::new(true),
             resting: Resting::default(),
-            slot: AtomicUsize::new(NO_SLOT),
+            address: Address::new(),
             thread: thread::current(),
             token: AtomicBool::new(false),
         }
@@ -114,16 +113,12 @@ impl Pinned {
 
     /// This thread parks on `slot` from now on, or on its own token.
     pub(crate) fn set_slot(&self, slot: Option<usize>) {
-        self.slot.store(slot.unwrap_or(NO_SLOT), Ordering::Relaxed);
-        // Ordering: SeqCst, the counterpart of the one in `unpark`. Either the waker reads the new
-        // slot, or its flag is set before this fence and the look that precedes the next park
-        // sees it.
-        fence(Ordering::SeqCst);
+        self.address.change(slot);
     }
 
     /// Whether this thread parks on a slot.
     pub(crate) fn has_slot(&self) -> bool {
-        self.slot.load(Ordering::Relaxed) != NO_SLOT
+        self.address.slot().is_some()
     }
 
     /// Whether anything pinned waits for this thread: a hint for others, exact for the thread
@@ -311,16 +306,14 @@ impl Pinned {
 
     /// Makes the thread look again.
     pub(crate) fn unpark(&self) {
-        // Ordering: SeqCst, see `set_slot`.
-        fence(Ordering::SeqCst);
-        match self.slot.load(Ordering::Relaxed) {
-            NO_SLOT => {
+        match self.address.find() {
+            None => {
                 // Ordering: Release pairs with the Acquire in `park`.
                 if !self.token.swap(true, Ordering::AcqRel) {
                     self.thread.unpark();
                 }
             }
-            slot => self.shared.seam.unpark(slot),
+            Some(slot) => self.shared.seam.unpark(slot),
         }
     }
 

@@ -132,8 +132,11 @@ impl Shared {
                 let until = || seam.next_deadline(slot).min(deadline);
                 sim.wait(self, until, is_woken);
                 seam.take_unpark(slot);
-                awake(true);
-                self.seam.poll(slot);
+                let wakes = seam.next_deadline(slot) <= self.seam.now();
+                awake(wakes);
+                if wakes {
+                    self.seam.poll(slot);
+                }
             }
             None => self.seam.park(slot, deadline, awake),
         }

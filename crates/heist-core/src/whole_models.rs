@@ -18,10 +18,11 @@
 mod world;
 
 use crate::sync::thread;
+use crate::testing::{Count, Event, go, here};
 use crate::{Handle, block_in_place, yield_now};
 use std::panic::Location;
 use std::task::Waker;
-use world::{Count, Event, Gate, assert_freed, config, go, here, model, runtime};
+use world::{Gate, assert_freed, config, model, runtime};
 
 /// A thread that is not the runtime's, and that can always be had.
 fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
@@ -177,7 +178,7 @@ fn models_a_failed_start_loses_no_task() {
             spawn(move || {
                 loop {
                     let ran = ran.clone();
-                    let task = handle.spawn(here(), async move { ran.add() });
+                    let task = handle.spawn(here(), async move { _ = ran.add() });
                     match handle.block_on(Location::caller(), task) {
                         Ok(Ok(())) => break,
                         Ok(Err(error)) => assert!(error.is_closed(), "{error}"),

@@ -316,7 +316,7 @@ impl Driver {
 
     /// A timer of `shard`, unarmed.
     pub fn timer(self: &Arc<Self>, shard: usize) -> Timer {
-        Timer::new(self.shard(shard).clone(), shard)
+        Timer::new(self.shard(shard).clone(), self.number(shard))
     }
 }
 

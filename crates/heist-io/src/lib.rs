@@ -82,6 +82,8 @@ mod wheel;
 
 #[cfg(all(test, heist_loom))]
 mod models;
+#[cfg(all(test, not(heist_loom)))]
+mod random;
 #[cfg(all(test, unix, not(heist_loom)))]
 mod tests;
 

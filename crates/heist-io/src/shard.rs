@@ -143,9 +143,22 @@ impl Shard {
         } else {
             drop(turn);
             self.park_on_thread(deadline);
-            awake(self.timers.are_due(&self.clock));
+            self.wake_up(None, awake);
         }
-        self.timers.fire(&self.clock);
+    }
+
+    /// The owner sleeps no more, and says so before it calls wakers. A timer whose time comes after it has
+    /// said that there are none is left to the next look.
+    fn wake_up(&self, events: Option<WakeList>, awake: &mut dyn FnMut(bool)) {
+        let wakes =
+            events.as_ref().is_some_and(|list| list.len() > 0) || self.timers.are_due(&self.clock);
+        awake(wakes);
+        if let Some(list) = events {
+            list.run();
+        }
+        if wakes {
+            self.timers.fire(&self.clock);
+        }
     }
 
     fn park_in_poller(
@@ -156,7 +169,7 @@ impl Shard {
     ) {
         if self.slot.announce(Bed::Poller) == Announced::Notified {
             drop(turn);
-            return awake(self.timers.are_due(&self.clock));
+            return self.wake_up(None, awake);
         }
         let until = self.timers.alarm.announce(deadline);
         let waited = turn.wait(Limit::Until(until));
@@ -164,8 +177,7 @@ impl Shard {
         self.slot.leave();
         let wakers = self.apply(&mut turn);
         drop(turn);
-        awake(wakers.len() > 0 || self.timers.are_due(&self.clock));
-        wakers.run();
+        self.wake_up(Some(wakers), awake);
         if waited.is_err() {
             sync::park(Some(BROKEN_WAIT));
         }

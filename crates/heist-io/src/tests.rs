@@ -150,6 +150,17 @@ fn is_closed<T>(result: &io::Result<T>) -> bool {
 
 // --- Parking ---
 
+/// A shard that is not there means the first one, also for who asks where a timer or a source is.
+#[test]
+fn a_shard_beyond_the_last_is_the_first() {
+    let driver = driver(2);
+    assert_eq!((driver.timer(1).shard(), driver.timer(7).shard()), (1, 0));
+    let (a, _b) = pair();
+    let source = driver.register(a.as_fd(), 7).unwrap();
+    assert_eq!(source.shard(), 0);
+    source.deregister(a.as_fd()).unwrap();
+}
+
 /// An unpark before the park is one token, however many there were.
 #[test]
 fn unparks_are_one_token() {
@@ -180,6 +191,29 @@ fn unparks_are_one_token_in_the_poller_too() {
     let start = now();
     driver.park(0, start + 20 * MILLI);
     assert!(now() >= start + 20 * MILLI, "one token");
+}
+
+/// Who parks was told that no waker will be called, and goes by that. A timer whose time comes in this very moment is
+/// for the next look.
+#[test]
+fn no_waker_is_called_that_was_not_told_of() {
+    // Its clock goes on when it is told to.
+    let driver = Arc::new(Driver::simulated(1));
+    driver.attach(0);
+    let deadline = driver.now() + 5;
+    let (mut timer, bell) = (driver.timer(0), Bell::silent());
+    let waker = Waker::from(bell.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(timer.poll_at(deadline, &mut cx).is_pending());
+    for told in [false, true] {
+        let mut calls = 0;
+        driver.park_then(0, NEVER, &mut |wakes| {
+            calls += 1;
+            assert_eq!((wakes, bell.count()), (told, 0));
+            driver.advance(deadline);
+        });
+        assert_eq!((calls, bell.count()), (1, usize::from(told)));
+    }
 }
 
 /// A thread sleeps on its parker, and in the poller; each time another one wakes it.

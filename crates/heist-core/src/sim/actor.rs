@@ -182,16 +182,18 @@ fn worker_turn(
                 Turn::Again
             }
             Mood::Stalled(_) => {
-                let notes = slot.end_poll();
-                sim.recorder.lock().skip(index, slot);
-                heed(&cx, notes);
+                heed(&cx, slot.end_poll());
                 Turn::Again
             }
             Mood::Asleep(_) => {
                 let unparked = sim.simulated().take_unpark(index);
                 sim.record(who, What::Woke { unparked });
-                worker.poll_driver();
                 worker.get_up();
+                if sim.simulated().next_deadline(index) <= sim.seam.now() {
+                    // As in `Worker::park`, before any waker.
+                    worker.stop_searching();
+                    worker.poll_driver();
+                }
                 Turn::Again
             }
             Mood::Drowsy(until) => {
@@ -216,7 +218,7 @@ fn worker_turn(
     match turn {
         Turn::Again => {
             if let Some(until) = sim.stall() {
-                slot.begin_poll(0);
+                slot.begin_other();
                 sim.record(who, What::Stalled { until });
                 *mood = Mood::Stalled(until);
             }
@@ -256,7 +258,7 @@ fn monitor_turn(
         monitor::Next::Sleep => *nap = Some(NEVER),
         monitor::Next::Nap => {
             let interval = MONITOR_INTERVAL.as_nanos() as u64;
-            *nap = Some(sim.seam.now() + interval + sim.below(interval));
+            *nap = Some(sim.after(interval + sim.below(interval)));
         }
     }
     Next::Again

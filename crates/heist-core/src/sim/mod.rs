@@ -75,7 +75,7 @@ use crate::monitor;
 use crate::seam::{NEVER, Seam, Simulated};
 use crate::shared::Shared;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
-use crate::worker::{Step, heed};
+use crate::worker::{Step, Worker, heed};
 pub(crate) use actor::Part;
 use actor::{Actor, Next};
 use parking_lot::{Condvar, Mutex};
@@ -242,16 +242,13 @@ impl Simulation {
             return;
         };
         self.pass_turn();
-        let slot = cx.worker.map(|worker| (worker, worker.slot()));
-        self.observe(cx.shared, Who::Host, cx.worker.map(|worker| worker.index()));
-        match (slot, self.stall()) {
-            (Some((worker, slot)), Some(until)) => {
-                slot.begin_poll(0);
+        self.observe(cx.shared, Who::Host, cx.worker.map(Worker::index));
+        match (cx.worker.map(Worker::slot), self.stall()) {
+            (Some(slot), Some(until)) => {
+                slot.begin_other();
                 self.record(Who::Host, What::Stalled { until });
                 self.wait(cx.shared, || until, || false);
-                let notes = slot.end_poll();
-                self.recorder.lock().skip(worker.index(), slot);
-                heed(cx, notes);
+                heed(cx, slot.end_poll());
             }
             _ => self.wait(cx.shared, || 0, || true),
         }
@@ -397,13 +394,13 @@ impl Simulation {
     /// Whoever has a turn blocks in it for a while, during which others go on.
     pub(crate) fn interlude(&self, shared: &Shared) {
         if self.cast.lock().depth < DEPTH {
-            self.block(shared, self.below(STALL.1.as_nanos() as u64));
+            let length = self.below(STALL.1.as_nanos() as u64);
+            self.block(shared, self.after(length));
         }
     }
 
-    /// The same for so many nanoseconds.
-    fn block(&self, shared: &Shared, length: u64) {
-        let until = self.seam.now().saturating_add(length);
+    /// The same until this time.
+    fn block(&self, shared: &Shared, until: u64) {
         if self.cast.lock().depth < DEPTH {
             self.wait(shared, || until, || false);
         }
@@ -502,19 +499,25 @@ impl Simulation {
         let odds = self.stalls?;
         (self.below(odds) == 0).then(|| {
             let (least, most) = (STALL.0.as_nanos() as u64, STALL.1.as_nanos() as u64);
-            self.seam.now() + least + self.below(most - least)
+            self.after(least + self.below(most - least))
         })
     }
 
     // --- Time and trace ---
 
+    /// The time in so many nanoseconds. At its end it stands still: nobody's clock reads [`NEVER`].
+    fn after(&self, nanos: u64) -> u64 {
+        self.seam.now().saturating_add(nanos).min(NEVER - 1)
+    }
+
     fn pass_turn(&self) {
-        let now = self.seam.now() + 1 + self.below(TURN);
+        let now = self.after(1 + self.below(TURN));
         self.simulated().advance(now);
         self.recorder.lock().time(now);
     }
 
     fn jump(&self, to: u64) {
+        let to = to.min(NEVER - 1);
         self.simulated().advance(to);
         let mut recorder = self.recorder.lock();
         recorder.time(to);
@@ -621,8 +624,13 @@ pub fn stall(length: Duration) -> bool {
     let Some((shared, sim)) = simulated else {
         return false;
     };
-    let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-    sim.block(shared, nanos.min(NEVER / 2));
+    let until = sim.after(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    while sim.seam.now() < until {
+        // In `block_on` another thread may be inside, which has time go on.
+        if let Some(_inside) = sim.try_enter() {
+            sim.block(shared, until);
+        }
+    }
     true
 }
 

@@ -5,15 +5,20 @@
 use super::actor::Mood;
 use super::*;
 use crate::Config;
-use crate::worker::Worker;
+use crate::idle::Counts;
 use std::any::Any;
 use std::panic::Location;
 use std::sync::atomic::AtomicU64;
+use std::sync::{OnceLock, Weak};
 
-/// A time that is set, and nothing to wait for.
+/// A time that is set, and nothing to wait for, but for a timer that may be due.
 #[derive(Debug, Default)]
 struct Fake {
     now: AtomicU64,
+    is_due: AtomicBool,
+    /// Where it looks who sleeps when it is polled, and what it has seen.
+    shared: OnceLock<Weak<Shared>>,
+    seen: Mutex<Vec<Counts>>,
 }
 
 impl Seam for Fake {
@@ -26,6 +31,9 @@ impl Seam for Fake {
     fn attach(&self, _: usize) {}
     fn park(&self, _: usize, _: u64, _: &mut dyn FnMut(bool)) {}
     fn poll(&self, _: usize) -> usize {
+        if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
+            self.seen.lock().push(shared.idle.counts());
+        }
         0
     }
     fn unpark(&self, _: usize) {}
@@ -47,7 +55,10 @@ impl Simulated for Fake {
         7
     }
     fn next_deadline(&self, _: usize) -> u64 {
-        NEVER
+        match self.is_due.load(Ordering::Relaxed) {
+            true => 0,
+            false => NEVER,
+        }
     }
     fn is_unparked(&self, _: usize) -> bool {
         false
@@ -104,6 +115,45 @@ fn a_stall_is_waited_for() {
     assert!(!sim.is_barren(u32::MAX));
     // The worker holds the scheduler, which holds the worker.
     sim.cast.lock().actors.clear();
+}
+
+/// As on a thread of its own, where `Worker::park` sees to it: who is claimed, and then calls wakers, neither
+/// sleeps any more nor searches.
+#[test]
+fn a_worker_is_awake_before_it_calls_wakers() {
+    let shared = simulated();
+    let sim = shared.sim.as_ref().expect("a simulation");
+    let seam: &Fake = shared.seam.as_any().downcast_ref().expect("the fake");
+    let worker = worker(&shared);
+    worker.enter_loop();
+    let cx = Context::new(&shared, Role::Worker, shared.site);
+    assert!(worker.lie_down(&cx));
+    assert_eq!(shared.idle.claim(), Some(0));
+    seam.shared.set(Arc::downgrade(&shared)).expect("once");
+    seam.is_due.store(true, Ordering::Relaxed);
+    let mut actor = Actor::new(0, Part::Worker(Some(worker), Mood::Asleep(NEVER)));
+    assert!(matches!(actor.turn(sim, &shared), Next::Again));
+    let nobody = Counts {
+        searching: 0,
+        sleeping: 0,
+    };
+    assert_eq!(*seam.seen.lock(), [nobody]);
+}
+
+/// Time has an end, where it stands still. Nobody waits for a moment beyond it, and nobody's clock reads
+/// [`NEVER`].
+#[test]
+fn time_stands_still_at_its_end() {
+    let shared = simulated();
+    let sim = shared.sim.as_ref().expect("a simulation");
+    sim.jump(NEVER - 3);
+    for now in [NEVER - 2, NEVER - 1, NEVER - 1] {
+        sim.pass_turn();
+        assert_eq!(sim.seam.now(), now);
+    }
+    assert_eq!(sim.after(5), NEVER - 1);
+    sim.jump(NEVER);
+    assert_eq!(sim.seam.now(), NEVER - 1);
 }
 
 /// A turn for each of a few hundred takes more than what is barren for a few.

@@ -158,6 +158,10 @@ impl fmt::Display for Event {
             What::Activated => f.write_str("is activated"),
             What::Ended => f.write_str("ends"),
             What::Spawned { task } => write!(f, "spawns {}", Task(task)),
+            What::Ran { polls: 0, done, .. } => match done {
+                1 => f.write_str("ends a task"),
+                _ => write!(f, "ends {done} tasks"),
+            },
             What::Ran { polls, task, done } => {
                 write!(f, "polls {}", Task(task))?;
                 if polls > 1 {
@@ -207,9 +211,10 @@ pub(super) struct Recorder {
     seen: Vec<Seen>,
 }
 
+/// Wakers and hooks are no polls here, so that who wakes for nothing has done nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    turns: u64,
+    polls: u64,
     stolen: u64,
 }
 
@@ -310,7 +315,7 @@ impl Recorder {
         if let Some((index, slot)) = slot {
             let now = Seen::of(slot);
             let seen = std::mem::replace(self.seen(index), now);
-            polls = (now.turns - seen.turns) / 2;
+            polls = now.polls - seen.polls;
             last = last_polled(slot);
             let tasks = now.stolen - seen.stolen;
             if tasks > 0 {
@@ -328,9 +333,9 @@ impl Recorder {
         }
     }
 
-    /// What the slot shows now is nothing to be told.
+    /// What the slot shows now was done by somebody before.
     pub(super) fn skip(&mut self, index: usize, slot: &Slot) {
-        self.seen(index).turns = slot.turns();
+        *self.seen(index) = Seen::of(slot);
     }
 
     fn seen(&mut self, index: usize) -> &mut Seen {
@@ -349,7 +354,7 @@ pub(super) fn last_polled(slot: &Slot) -> Option<Id> {
 impl Seen {
     fn of(slot: &Slot) -> Seen {
         Seen {
-            turns: slot.turns(),
+            polls: slot.polls(),
             stolen: slot.work.stolen.get(),
         }
     }
@@ -454,6 +459,33 @@ mod tests {
             !recorder.is_due_to_forget(),
             "they would be gone through at each look"
         );
+    }
+
+    /// Wakers and hooks are no polls, and no progress: who looks after its driver now and then may do so for
+    /// ever.
+    #[test]
+    fn what_is_no_poll_is_not_told() {
+        let (slot, mut recorder) = (Slot::new(), Recorder::new(0));
+        slot.begin_other();
+        assert_eq!(slot.end_poll(), 0);
+        recorder.observe(Who::Worker(1), Some((0, &slot)), 0);
+        assert_eq!((recorder.trace(), recorder.progress()), (Trace::empty(), 0));
+        slot.begin_poll(7);
+        assert_eq!(slot.end_poll(), 0);
+        recorder.observe(Who::Worker(1), Some((0, &slot)), 0);
+        assert_eq!(recorder.progress(), 1);
+        let trace = recorder.trace().to_string();
+        assert!(trace.ends_with("0ns worker 1 polls task 1"), "{trace}");
+    }
+
+    /// Who has ended a task and polled nothing, as a thread of the pool does, has not polled `main`.
+    #[test]
+    fn a_task_that_ends_outside_of_slots_is_told() {
+        let mut recorder = Recorder::new(0);
+        recorder.spawned(Id::next());
+        recorder.observe(Who::Pool(3), None, 0);
+        let trace = recorder.trace().to_string();
+        assert!(trace.ends_with("0ns pool thread 3 ends a task"), "{trace}");
     }
 
     /// What is no longer told in words is still in the hash.

@@ -1,19 +1,17 @@
-//! What the models stand on: how they are run, a seam without a driver, and events.
+//! What the models stand on: how they are run, a seam without a driver, and what threads wait for.
 
 #![forbid(unsafe_code)]
 
 use crate::sync::{Condvar, Mutex, thread};
-use crate::{Config, JoinHandle, Runtime, Seam, Spawn};
+use crate::testing::Event;
+use crate::{Config, Runtime, Seam};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use std::any::Any;
 use std::collections::HashSet;
-use std::future::Future;
 use std::panic::Location;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex as Plain;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How often a model is run, unless `HEIST_SHUTTLE_SCHEDULES` says otherwise.
@@ -162,50 +160,6 @@ pub(super) fn assert_freed(seam: &Arc<Tokens>) {
     assert_eq!(Arc::strong_count(seam), 1, "the runtime is still there");
 }
 
-#[track_caller]
-pub(super) fn here() -> Spawn {
-    Spawn::at(Location::caller())
-}
-
-/// Spawns on the runtime of this thread.
-#[track_caller]
-pub(super) fn go<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let Ok(handle) = crate::spawn(here(), future, crate::Unseen::dropped()) else {
-        panic!("no runtime here");
-    };
-    handle
-}
-
-/// Counts; of the standard library, so that it orders nothing and is no place to be interrupted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    pub(super) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-    /// Counts when it is dropped.
-    pub(super) fn on_drop(&self) -> Counted {
-        Counted(self.clone())
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Counted(Count);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.add();
-    }
-}
-
 /// What a thread waits for that is not the runtime's: a number of things that are to happen.
 #[derive(Clone, Debug)]
 pub(super) struct Gate(Arc<(Mutex<usize>, Condvar)>);
@@ -227,38 +181,11 @@ impl Gate {
     }
 }
 
-/// Somewhere to leave wakers, and a condition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Event(Arc<Mutex<(bool, Vec<Waker>)>>);
-
 impl Event {
-    pub(super) fn set(&self) {
-        let wakers = {
-            let mut inner = self.0.lock();
-            inner.0 = true;
-            std::mem::take(&mut inner.1)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-    }
-    pub(super) fn is_set(&self) -> bool {
-        self.0.lock().0
-    }
     /// Keeps the thread busy until it is set, as a task does that blocks its worker.
     pub(super) fn block(&self) {
-        while !self.is_set() {
+        while !self.0.lock().0 {
             thread::yield_now();
         }
-    }
-}
-
-impl Future for Event {
-    type Output = ();
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.0.lock();
-        if inner.0 {
-            return Poll::Ready(());
-        }
-        inner.1.push(cx.waker().clone());
-        Poll::Pending
     }
 }

@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::random::with_random;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use std::cell::Cell;
 
 /// What one direction is, as its users see it.
@@ -289,21 +289,11 @@ impl Pair {
 /// clears nothing, and whoever waits is woken by the first event that is about it, or by the end.
 #[test]
 fn follows_the_table() {
-    let operations = Cell::new(0);
     let met = Cell::new(Met::default());
-    let config = ProptestConfig {
-        cases: if cfg!(miri) {
-            2
-        } else {
-            ProptestConfig::default().cases
-        },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
     let tick = prop_oneof![Just(0), u32::MAX - 5..=u32::MAX];
     let all = (any::<u32>(), tick, vec(op(), 1..200));
-    let ended = TestRunner::new(config).run(&all, |(generation, tick, ops)| {
-        operations.set(operations.get() + ops.len());
+    with_random(all, |(generation, tick, ops)| {
+        let count = ops.len();
         let mut pair = Pair::new(generation, tick);
         ops.into_iter().for_each(|op| pair.apply(op));
         let mut all = met.get();
@@ -313,10 +303,8 @@ fn follows_the_table() {
             }
         }
         met.set(all);
-        Ok(())
+        count
     });
-    ended.unwrap_or_else(|error| panic!("{error}"));
-    println!("{} operations", operations.get());
     let met = met.get();
     assert!(
         cfg!(miri) || met == [[true; 6]; 3],

@@ -8,10 +8,9 @@
 use super::tests::Bench;
 use super::{BUCKETS, EntryId, LEVELS, TICK_BITS};
 use crate::clock::NEVER;
+use crate::random::with_random;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// A moment, as it is chosen when the present is known.
@@ -242,26 +241,14 @@ impl Pair {
 /// deadline to sleep until is never too late, and too early once for each entry that was taken out, at most.
 #[test]
 fn behaves_as_a_sorted_map() {
-    let operations = Cell::new(0);
-    let config = ProptestConfig {
-        cases: if cfg!(miri) {
-            2
-        } else {
-            ProptestConfig::default().cases
-        },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    let ended = TestRunner::new(config).run(&vec(op(), 1..200), |ops| {
-        operations.set(operations.get() + ops.len());
+    with_random(vec(op(), 1..200), |ops| {
+        let count = ops.len();
         let mut pair = Pair::new();
         ops.into_iter().for_each(|op| pair.apply(op));
         // At the end of the clock all that can come has come.
         pair.advance(NEVER - 1);
         pair.check();
         assert!(pair.map.keys().all(|key| key.0 == NEVER));
-        Ok(())
+        count
     });
-    ended.unwrap_or_else(|error| panic!("{error}"));
-    println!("{} operations", operations.get());
 }

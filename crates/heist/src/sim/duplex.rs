@@ -282,7 +282,7 @@ impl AsyncWrite for DuplexStream {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.end(self.end);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.connection.check())
     }
 }
 

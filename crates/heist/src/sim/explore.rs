@@ -306,7 +306,9 @@ impl Explore {
         let mut runtime = simulated(builder, seed);
         let main = async {
             let output = program().await;
-            (output, Handle::current().live_tasks())
+            let tasks = Handle::current().live_tasks();
+            // Here, since it is the program's own code: if it panics, this seed does.
+            (output.failure(), tasks)
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.try_run(main)));
         let report = runtime.close();
@@ -446,16 +448,17 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn of<T: Outcome>(
-        outcome: std::thread::Result<Result<(T, usize), RunError>>,
+    /// Of a program that answered an error, or not, and left so many tasks.
+    fn of(
+        outcome: std::thread::Result<Result<(Option<String>, usize), RunError>>,
         report: ShutdownReport,
     ) -> Option<Cause> {
-        let (output, tasks) = match outcome {
+        let (failure, tasks) = match outcome {
             Err(payload) => return Some(Cause::Panicked(text_of(payload))),
             Ok(Err(error)) => return Some(Cause::NotEnded(error)),
             Ok(Ok(ended)) => ended,
         };
-        if let Some(text) = output.failure() {
+        if let Some(text) = failure {
             return Some(Cause::Failed(text));
         }
         (tasks > 0 && !report.is_clean()).then_some(Cause::Left { tasks, report })

@@ -3,16 +3,14 @@
 #![forbid(unsafe_code)]
 
 use crate::shared::Shared;
-use crate::{
-    Config, JoinError, JoinHandle, NEVER, Outcome, Report, Runtime, Seam, ShutdownReport, Spawn,
-};
+pub(crate) use crate::testing::{Count, Event, go, here};
+use crate::{Config, JoinError, JoinHandle, NEVER, Outcome, Report, Runtime, Seam, ShutdownReport};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
 use std::future::Future;
 use std::panic::{Location, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -190,50 +188,6 @@ pub(crate) fn run_outcome<F: Future>(
     runtime(config(workers)).run_and_close(Location::caller(), main)
 }
 
-#[track_caller]
-pub(crate) fn here() -> Spawn {
-    Spawn::at(Location::caller())
-}
-
-/// Spawns on the runtime of this thread.
-#[track_caller]
-pub(crate) fn go<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let Ok(handle) = crate::spawn(here(), future, crate::Unseen::dropped()) else {
-        panic!("no runtime here");
-    };
-    handle
-}
-
-/// Counts its drops.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-    pub(crate) fn add(&self) -> usize {
-        self.0.fetch_add(1, Ordering::SeqCst) + 1
-    }
-    pub(crate) fn on_drop(&self) -> Counted {
-        Counted(self.clone())
-    }
-}
-
-/// See [`Count::on_drop`].
-#[derive(Debug)]
-pub(crate) struct Counted(Count);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.add();
-    }
-}
-
 /// Panics when it is dropped, once counted.
 #[derive(Debug)]
 pub(crate) struct Bomb(pub(crate) Count, pub(crate) &'static str);
@@ -245,40 +199,16 @@ impl Drop for Bomb {
     }
 }
 
-/// Somewhere to leave a waker, and a condition.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Event(Arc<Mutex<(bool, Vec<Waker>)>>);
-
 impl Event {
     /// The wakers left so far.
     pub(crate) fn wakers(&self) -> Vec<Waker> {
         self.0.lock().1.clone()
-    }
-    pub(crate) fn set(&self) {
-        let wakers = {
-            let mut inner = self.0.lock();
-            inner.0 = true;
-            std::mem::take(&mut inner.1)
-        };
-        wakers.into_iter().for_each(Waker::wake);
     }
     /// Blocks the thread until somebody waits.
     pub(crate) fn wait_for_waiter(&self) {
         while self.0.lock().1.is_empty() {
             thread::yield_now();
         }
-    }
-}
-
-impl Future for Event {
-    type Output = ();
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.0.lock();
-        if inner.0 {
-            return Poll::Ready(());
-        }
-        inner.1.push(cx.waker().clone());
-        Poll::Pending
     }
 }
 
