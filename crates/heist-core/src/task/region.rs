@@ -59,8 +59,9 @@
 //!
 //! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
-//! put off ([`PutOff`]) until nothing is live inside the innermost region around that code, or the limit that
-//! has asked, or the task: r3 and r4 see to it.
+//! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
+//! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
+//! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -68,11 +69,11 @@
 //!
 //! # What it costs
 //!
-//! An edge looks at what is above its node, at those that it tells or tells no more (invariant 8 finds
-//! them), and, when a node moves, at what is inside of it. So ten thousand limits beside one another, each
-//! around a region, cost no more each than one alone, and a request to a task whose regions are all told
-//! costs what one to a task without regions does. Edges r3 and r4 look at all requests that are put off as
-//! well: one for each region or limit inside of which some code has let a request go on and other code has not.
+//! An edge looks at what is above its node, where it finds what was put off as well; at those that it tells
+//! or tells no more (invariant 8 finds them), and in r9 at those that keep a request for later; and, when a
+//! node moves, at what is inside of it. So ten thousand limits beside one another, each around a region, cost
+//! no more each than one alone, and a request to a task whose regions are all told costs what one to a task
+//! without regions does.
 //!
 //! # Limits
 //!
@@ -186,26 +187,21 @@ struct Tree<O> {
     requested: Option<Why>,
     /// The regions that it has told.
     told: BTreeSet<Key>,
-    /// All limits that keep a request to the task as one of their `shared`, and some that did.
-    sharing: BTreeSet<Key>,
+    /// All nodes that keep a request to the task, put off or as one of a limit's `shared`, and some that
+    /// did: for r9.
+    keeping: BTreeSet<Key>,
     /// The last request to the task that was delivered, unless all were taken back: for r10.
     delivered: Option<Why>,
     /// Explicit requests that were not taken back.
     count: usize,
-    /// Requests of edges r8 and r10.
-    put_off: Vec<PutOff>,
+    /// A request that waits until nothing is live in the task.
+    put_off: Option<Why>,
     /// Invariant 7.
     owner: Option<O>,
-    /// Nodes that were looked at because somebody was to be told or told no more, or because a node
-    /// around them has moved or gone.
+    /// Nodes that were looked at because somebody was to be told or told no more, because a node around them
+    /// has moved or gone, or for what was put off; and requests that were kept for later.
     #[cfg(test)]
     looks: usize,
-}
-
-/// A request that waits for what is live inside of a node, or of the task.
-struct PutOff {
-    inside: Option<Key>,
-    why: Why,
 }
 
 struct Node {
@@ -216,6 +212,8 @@ struct Node {
     quiet: BTreeSet<Key>,
     /// Live regions inside.
     inside: usize,
+    /// Requests that wait until there are none: one of each source at most.
+    put_off: Vec<Why>,
     kind: Kind,
 }
 
@@ -319,10 +317,10 @@ impl<O: Owner> Record<O> {
             live: 0,
             requested: None,
             told: BTreeSet::new(),
-            sharing: BTreeSet::new(),
+            keeping: BTreeSet::new(),
             delivered: None,
             count: 0,
-            put_off: Vec::new(),
+            put_off: None,
             owner: None,
             #[cfg(test)]
             looks: 0,
@@ -645,11 +643,12 @@ impl<O: Owner> Record<O> {
         if tree.count == 0 && state.withdraw() {
             tree.requested = None;
             tree.delivered = None;
-            tree.put_off
-                .retain(|other| other.why.source != Source::Task);
-            for key in std::mem::take(&mut tree.sharing) {
+            tree.put_off = None;
+            for key in std::mem::take(&mut tree.keeping) {
                 tree.look();
-                if let Kind::Limit(limit) = &mut tree.node(key).kind {
+                let node = tree.node(key);
+                node.put_off.retain(|why| why.source != Source::Task);
+                if let Kind::Limit(limit) = &mut node.kind {
                     limit.shared.retain(|why| why.source != Source::Task);
                 }
             }
@@ -689,6 +688,7 @@ impl<O: Owner> Tree<O> {
             children: BTreeSet::new(),
             quiet: BTreeSet::new(),
             inside: 0,
+            put_off: Vec::new(),
             kind,
         };
         self.nodes.insert(key, node);
@@ -710,58 +710,53 @@ impl<O: Owner> Tree<O> {
         why: Why,
         effects: &mut Effects<O>,
     ) {
-        let is_around = |(key, node): &(Key, &Node)| {
-            why.source == Source::Limit(*key) || matches!(node.kind, Kind::Region { .. })
-        };
-        let above = std::iter::from_fn(|| {
-            let key = at?;
+        while let Some(key) = at {
             let node = &self.nodes[&key];
+            let is_around = matches!(node.kind, Kind::Region { .. });
+            if is_around || why.source == Source::Limit(key) {
+                break;
+            }
             at = node.parent;
-            Some((key, node))
-        });
-        let inside = above.into_iter().find(is_around).map(|(key, _)| key);
-        if self.is_live_inside(inside) {
-            let same = |other: &PutOff| other.inside == inside && other.why.source == why.source;
-            if !self.put_off.iter().any(same) {
-                self.put_off.push(PutOff { inside, why });
-            }
-            return;
         }
-        match why.source {
-            Source::Limit(_) => self.request_at(why, effects),
-            Source::Task => self.request_task(owner, why, effects),
-        }
-    }
-
-    /// Of a node that has gone: nothing.
-    fn is_live_inside(&self, node: Option<Key>) -> bool {
-        match node {
-            Some(key) => self.nodes.get(&key).is_some_and(|node| node.inside > 0),
-            None => self.live > 0,
-        }
-    }
-
-    /// After edges r3 and r4: makes what was put off and has nothing to wait for any more. What was around
-    /// the code that asked may have gone, and that code with it.
-    fn make_put_off(&mut self, effects: &mut Effects<O>) {
-        let mut at = 0;
-        while let Some(PutOff { inside, .. }) = self.put_off.get(at) {
-            let inside = *inside;
-            if self.is_live_inside(inside) {
-                at += 1;
-                continue;
-            }
-            let PutOff { why, .. } = self.put_off.swap_remove(at);
-            if inside.is_some_and(|key| !self.nodes.contains_key(&key)) {
-                continue;
-            }
-            match self.owner.as_ref().or(effects.gone.as_ref()).cloned() {
-                Some(owner) if why.source == Source::Task => {
-                    self.request_task(&owner, why, effects);
+        match at {
+            Some(key) if self.nodes[&key].inside > 0 => {
+                if why.source == Source::Task {
+                    self.keeping.insert(key);
                 }
-                _ => self.request_at(why, effects),
+                let put_off = &mut self.node(key).put_off;
+                if put_off.iter().all(|other| other.source != why.source) {
+                    put_off.push(why);
+                }
             }
+            // Only a request to the task has no limit around that code.
+            None if self.live > 0 => {
+                self.put_off.get_or_insert(why);
+            }
+            _ => match why.source {
+                Source::Limit(_) => self.request_at(why, effects),
+                Source::Task => self.request_task(owner, why, effects),
+            },
         }
+    }
+
+    /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
+    /// nothing to wait for any more.
+    fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
+        let mut due = Vec::new();
+        while let Some(key) = at {
+            self.look();
+            let node = self.node(key);
+            if node.inside > 0 {
+                // So has everything around it, and the task.
+                break;
+            }
+            due.append(&mut node.put_off);
+            at = node.parent;
+        }
+        if self.live == 0 {
+            due.extend(self.put_off.take());
+        }
+        self.request_again(due, effects);
     }
 
     /// Changes the counts of live regions from `at` on upwards.
@@ -970,6 +965,7 @@ impl<O: Owner> Tree<O> {
         // Invariants 3 and 4, for what it was inside of and for what is inside of it.
         self.check_above(old, effects);
         self.check_inside(key, effects);
+        self.make_put_off(old, effects);
     }
 
     /// A node has come below other sources, and with it what is inside: they are told by these.
@@ -1030,7 +1026,7 @@ impl<O: Owner> Tree<O> {
         }
         if let Some(server) = server {
             if consumed.is_some() {
-                self.sharing.insert(server);
+                self.keeping.insert(server);
             }
             shared.extend(consumed);
             if let Kind::Limit(limit) = &mut self.node(server).kind {
@@ -1039,8 +1035,8 @@ impl<O: Owner> Tree<O> {
             }
         }
         self.live -= 1;
-        self.remove(key, effects);
-        self.make_put_off(effects);
+        let parent = self.remove(key, effects);
+        self.make_put_off(parent, effects);
     }
 
     /// Edge r4.
@@ -1053,12 +1049,13 @@ impl<O: Owner> Tree<O> {
                 self.live -= 1;
                 let parent = self.remove(key, effects);
                 self.check_above(parent, effects);
-                self.make_put_off(effects);
                 if self.live == 0 {
                     let owner = self.owner.as_ref().or(effects.gone.as_ref());
                     effects.push =
                         owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
                 }
+                // After edge c5: what is made now may take edge c1, which may be the one that pushes.
+                self.make_put_off(parent, effects);
             }
         }
     }
@@ -1079,14 +1076,16 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// A limit that gives up took a delivery as its own that was meant for these as well.
-    fn request_again(&mut self, shared: Vec<Why>, effects: &mut Effects<O>) {
-        for why in shared {
+    /// Requests that were kept for later: they were put off, or a limit that gives up took a delivery as its
+    /// own that was meant for them as well.
+    fn request_again(&mut self, kept: Vec<Why>, effects: &mut Effects<O>) {
+        for why in kept {
+            self.look();
             self.request_at(why, effects);
         }
     }
 
-    /// A request waits again at its source, or at the task if that has gone.
+    /// A request waits again at its source. What a limit that has gone asked for is nobody's any more.
     fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
         if let Source::Limit(key) = why.source {
             if let Some(Kind::Limit(limit)) = self.nodes.get_mut(&key).map(|node| &mut node.kind) {
@@ -1106,6 +1105,7 @@ impl<O: Owner> Tree<O> {
     /// Takes a node out; its children go to its parent, which is returned.
     fn remove(&mut self, key: Key, effects: &mut Effects<O>) -> Option<Key> {
         let node = self.nodes.remove(&key)?;
+        self.keeping.remove(&key);
         let parent = node.parent;
         // Rare: what is polled inside a region usually goes with it.
         for child in &node.children {
@@ -1131,11 +1131,8 @@ impl<O: Owner> Tree<O> {
                 self.count_inside(parent, |inside| inside - 1);
                 effects.drop.extend(waker);
             }
-            Kind::Limit(limit) => {
-                self.sharing.remove(&key);
-                parent.into_iter().for_each(|parent| self.settle(parent));
-                effects.drop.extend(limit.waker);
-            }
+            // `leave_limit` has taken what was in it.
+            Kind::Limit(_) => parent.into_iter().for_each(|parent| self.settle(parent)),
         }
         if self.nodes.is_empty() {
             effects.gone = self.owner.take();

@@ -16,6 +16,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use std::panic::Location;
 use std::sync::Arc as Plain;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Wake as StdWake, Waker};
 
 /// How the future of a model ended.
@@ -33,8 +34,8 @@ struct Body {
     region: Option<Key>,
     waker: Option<Waker>,
     end: Option<End>,
-    /// The line of the request that was delivered.
-    caught: Option<u32>,
+    /// The last request that was delivered.
+    caught: Option<Why>,
 }
 
 struct Cell {
@@ -124,6 +125,22 @@ impl StdWake for Wakes {
     }
 }
 
+/// Counts wakes. Of the standard library: counting must order nothing in the model.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl StdWake for Count {
+    fn wake(self: Plain<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 trait Task {
     fn run(&self);
     fn ask(&self);
@@ -164,6 +181,30 @@ fn asleep(goes_on: bool) -> Arc<Cell> {
     cell
 }
 
+/// A task that has caught a request, in a poll of its cleanup, and what was caught. Whoever has this is the runner.
+fn cleaning() -> (Arc<Cell>, Ref, Why) {
+    let cell = asleep(true);
+    cell.ask();
+    let why = cell.caught().expect("it was asked");
+    assert_eq!(cell.state.wake_by_ref(), Wake::Push);
+    assert_eq!(cell.state.start_run(), Start::Poll);
+    let owner = Ref::new(&cell);
+    (cell, owner, why)
+}
+
+/// A region that the runner enters.
+fn enter(cell: &Arc<Cell>, owner: &Ref, parent: Option<Key>, waker: Waker) -> Key {
+    let key = cell.record.enter(owner, parent, waker, None, here());
+    key.expect("it is not doomed")
+}
+
+/// The end of that poll, which was pending.
+fn end_poll(cell: &Arc<Cell>) {
+    if cell.state.park() == Park::Requeue {
+        cell.run();
+    }
+}
+
 /// One poll: true when the future is ready.
 fn poll(cell: &Arc<Cell>) -> bool {
     let (region, waker) = cell.body.with_mut(|body| {
@@ -171,32 +212,23 @@ fn poll(cell: &Arc<Cell>) -> bool {
         let body = unsafe { &mut *body };
         (body.region, body.waker.clone().expect("it is not done"))
     });
-    let set = |region, end| {
-        cell.body.with_mut(|body| {
-            // SAFETY: as above.
-            let body = unsafe { &mut *body };
-            body.region = region;
-            body.end = end;
-        });
-    };
     match region {
         None if cell.end().is_some() => false,
         None => {
             cell.made.store(true, Ordering::Release);
-            set(
-                cell.record
-                    .enter(&Ref::new(cell), None, waker, None, here()),
-                None,
-            );
+            let region = cell
+                .record
+                .enter(&Ref::new(cell), None, waker, None, here());
+            cell.set(region, None);
             false
         }
         Some(key) => match cell.record.poll(key, None, &waker) {
             Polled::Poll => false,
             Polled::Deliver(why) => {
-                set(None, Some(End::Caught));
+                cell.set(None, Some(End::Caught));
                 // SAFETY: as above.
                 cell.body
-                    .with_mut(|body| unsafe { (*body).caught = Some(why.by.line()) });
+                    .with_mut(|body| unsafe { (*body).caught = Some(why) });
                 !cell.goes_on
             }
         },
@@ -264,10 +296,20 @@ impl Task for Arc<Cell> {
 }
 
 impl Cell {
+    /// Only the runner.
+    fn set(&self, region: Option<Key>, end: Option<End>) {
+        self.body.with_mut(|body| {
+            // SAFETY: loom checks that we are alone.
+            let body = unsafe { &mut *body };
+            body.region = region;
+            body.end = end;
+        });
+    }
+
     /// Only where no other thread is.
-    fn caught(&self) -> Option<u32> {
+    fn caught(&self) -> Option<Why> {
         // SAFETY: loom checks that nobody writes.
-        self.body.with(|body| unsafe { (*body).caught })
+        self.body.with(|body| unsafe { (*body).caught.clone() })
     }
 
     /// Only where no other thread is.
@@ -505,7 +547,7 @@ fn models_request_against_close() {
         cell.ask();
         closer.join().unwrap();
         let seen = cell.state.snapshot();
-        let caught = cell.caught();
+        let caught = cell.caught().map(|why| why.by.line());
         assert!(caught.is_some(), "lost: {seen:?}");
         if caught != Some(close_site().line()) {
             assert_eq!(cell.end(), Some(End::Caught), "dropped in its cleanup");
@@ -517,4 +559,105 @@ fn models_request_against_close() {
         }
         assert_freed(&cell);
     });
+}
+
+/// The code that caught a request lets it go on, or somebody who has cut that code does, while a region
+/// beside it leaves on another thread. Nobody asks that region again; and once it has gone the task is
+/// dropped, whether it sleeps or runs.
+///
+/// Fails when `resume`, or `again`, makes no request, and when it makes it at once; when it lets go of the
+/// lock between its look at what is live and putting the request off; when `leave` does not make what was put
+/// off; and when it does so before edge c5, whose answer then took the place of what was to be pushed.
+#[test]
+fn models_a_request_waits_for_a_region_that_leaves() {
+    for again in [false, true] {
+        // Counted: 27.
+        model(13, move || {
+            let (cell, owner, why) = cleaning();
+            let asked = Plain::new(Count::default());
+            let beside = enter(&cell, &owner, None, asked.clone().into());
+            let leaver = spawn(&cell, move |cell| {
+                assert_eq!(asked.get(), 0, "asked again in its cleanup");
+                cell.record.leave(beside);
+            });
+            if again {
+                cell.record.again(&owner, None);
+            } else {
+                cell.record.resume(&owner, None, &why);
+            }
+            end_poll(&cell);
+            leaver.join().unwrap();
+            assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+            assert_freed(&cell);
+        });
+    }
+}
+
+/// The same with a region beside it that another thread asks in the meantime: it catches that, and so ends
+/// the wait of the first request, which drops the task.
+///
+/// Fails when a delivery does not make what was put off.
+#[test]
+fn models_a_request_waits_for_a_region_that_catches() {
+    // Counted: 67.
+    model(33, || {
+        let (cell, owner, why) = cleaning();
+        let waker = Waker::from(Plain::new(Wakes(cell.clone())));
+        let beside = enter(&cell, &owner, None, waker);
+        cell.set(Some(beside), Some(End::Caught));
+        let asker = spawn(&cell, Task::ask);
+        cell.record.resume(&owner, None, &why);
+        end_poll(&cell);
+        asker.join().unwrap();
+        assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+        assert_freed(&cell);
+    });
+}
+
+/// The time of a limit is up, or the code inside it that caught this lets it go on, while another region
+/// inside it leaves on another thread. The limit finds nobody inside, or is woken once there is nobody.
+///
+/// Fails when `expire` asks for nothing, or leaves no waker; when `resume` does nothing; and when `leave`
+/// looks at no limit, or does not make what was put off.
+#[test]
+fn models_a_limit_waits_for_a_region_that_leaves() {
+    for resumes in [false, true] {
+        // Counted: 4 and 7.
+        model(2, move || {
+            let (cell, owner, _) = cleaning();
+            let limit = cell.record.enter_limit(&owner, None);
+            let inside = Some(limit);
+            let woken = Plain::new(Count::default());
+            let waker = Waker::from(woken.clone());
+            let expire = || cell.record.expire(limit, None, here(), waker.clone());
+            let caught = resumes.then(|| {
+                let first = enter(&cell, &owner, inside, Waker::noop().clone());
+                assert!(expire(), "there is one inside");
+                match cell.record.poll(first, inside, Waker::noop()) {
+                    Polled::Deliver(why) => why,
+                    Polled::Poll => panic!("it was told"),
+                }
+            });
+            let beside = enter(&cell, &owner, inside, Waker::noop().clone());
+            let leaver = spawn(&cell, move |cell| cell.record.leave(beside));
+            let waits = match &caught {
+                Some(why) => {
+                    cell.record.resume(&owner, inside, why);
+                    !cell.record.is_spent(limit, &waker)
+                }
+                None => expire(),
+            };
+            leaver.join().unwrap();
+            assert!(
+                cell.record.is_spent(limit, Waker::noop()),
+                "it waits for ever"
+            );
+            assert!(!waits || woken.get() > 0, "nobody wakes it");
+            cell.record.leave(limit);
+            assert!(!cell.state.snapshot().is_cancelled(), "not asked");
+            assert_eq!(cell.state.doom().0, Wake::Noted, "it runs");
+            end_poll(&cell);
+            assert_freed(&cell);
+        });
+    }
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::task::region::{Key, Owner, Polled, Record, Why};
-use crate::task::state::{Close, Park, Start, State, Wake};
+use crate::task::state::{Close, Complete, Park, Start, State, Wake};
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,6 +120,14 @@ impl Task {
         }
     }
 
+    /// A poll of a region that was told: what it catches.
+    fn catch(&self, node: &Node, parent: Option<Key>) -> Why {
+        match self.record.poll(node.key, parent, &node.waker) {
+            Polled::Deliver(why) => why,
+            Polled::Poll => panic!("it was not told"),
+        }
+    }
+
     fn request(&self, reason: &str) {
         let why = Why::task(Some(reason.into()), here());
         assert!(self.record.request(&self.owner, why));
@@ -232,6 +240,19 @@ fn r3_a_delivery_of_a_limit_is_none_to_the_task() {
     assert_eq!(task.record.cancelling(task.state()), 0);
 }
 
+/// A region was told, and another one entered inside of it since: that one receives the request, and the
+/// first has nothing left to receive.
+#[test]
+fn r3_a_delivery_is_for_those_around_it_as_well() {
+    let task = Task::new();
+    let outer = task.enter(None);
+    task.request("stop");
+    assert_eq!(outer.wakes(), 1);
+    let inner = task.enter(Some(outer.key));
+    assert_eq!(task.poll(&inner, Some(outer.key)).as_deref(), Some("stop"));
+    assert_eq!(task.poll(&outer, None), None);
+}
+
 #[test]
 fn r4_a_region_leaves_its_request_to_the_one_around() {
     let task = Task::new();
@@ -301,6 +322,16 @@ fn r5_a_request_tells_or_cancels_and_counts() {
         task.record.why().and_then(|why| why.reason).as_deref(),
         Some("first")
     );
+}
+
+#[test]
+fn r5_a_request_to_a_task_that_is_done_is_too_late() {
+    let task = Task::new();
+    assert_eq!(task.state().complete(false), Complete::Finished);
+    let why = || Why::task(None, Location::caller());
+    assert!(!task.record.request(&task.owner, why()));
+    assert!(!task.record.request_along(&task.owner, why()));
+    assert_eq!(task.record.cancelling(task.state()), 0);
 }
 
 #[test]
@@ -383,6 +414,26 @@ fn r7_a_limit_inside_a_cleanup_leaves_that_alone() {
     assert!(!task.record.is_spent(outer.key, Waker::noop()));
 }
 
+/// A limit gives up although a region is live inside it, which is to be dropped: only then is asked again what
+/// others asked.
+#[test]
+fn r7_a_limit_that_gave_up_waits_for_what_is_dropped_with_it() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let at = Some(limit.key);
+    let region = task.enter(at);
+    assert!(task.expire(&limit));
+    task.request("from outside");
+    assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
+    let cleanup = task.enter(at);
+    task.record.give_up(limit.key);
+    assert_eq!(cleanup.wakes(), 0);
+    task.record.leave(cleanup.key);
+    assert!(!task.is_cancelled());
+    task.record.leave(limit.key);
+    assert!(task.is_cancelled());
+}
+
 #[test]
 fn r8_a_resumed_request_goes_to_what_is_around() {
     let task = Task::new();
@@ -390,9 +441,7 @@ fn r8_a_resumed_request_goes_to_what_is_around() {
     let limit = task.limit(Some(outer.key));
     let region = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
-    let Polled::Deliver(why) = task.record.poll(region.key, Some(limit.key), &region.waker) else {
-        panic!("it was told");
-    };
+    let why = task.catch(&region, Some(limit.key));
     task.record.resume(&task.owner, Some(limit.key), &why);
     assert!(task.record.is_spent(limit.key, Waker::noop()));
     assert_eq!((outer.wakes(), task.is_cancelled()), (0, false));
@@ -438,9 +487,7 @@ fn r8_a_resumed_request_waits_for_what_is_beside() {
             Some(limit) => assert!(task.expire(limit)),
             None => task.request("stop"),
         }
-        let Polled::Deliver(why) = task.record.poll(first.key, at, &first.waker) else {
-            panic!("it was told");
-        };
+        let why = task.catch(&first, at);
         assert!(task.poll(&second, at).is_some());
         // The second one has not ended its cleanup, in which it catches further requests.
         let cleanup = task.enter(at);
@@ -455,6 +502,108 @@ fn r8_a_resumed_request_waits_for_what_is_beside() {
             None => assert!(task.is_cancelled()),
         }
     }
+}
+
+/// Around the code is a region, inside of a limit that has asked. What ends the wait: the other region moves
+/// out, receives another request, or leaves.
+#[test]
+fn r8_a_resumed_request_waits_inside_of_the_region_around() {
+    for edge in ["r2", "r3", "r4"] {
+        let task = Task::new();
+        let limit = task.limit(None);
+        let around = task.enter(Some(limit.key));
+        let at = Some(around.key);
+        let first = task.enter(at);
+        assert!(task.expire(&limit));
+        let why = task.catch(&first, at);
+        let cleanup = task.enter(at);
+        for _ in 0..2 {
+            task.record.resume(&task.owner, at, &why);
+        }
+        assert_eq!((around.wakes(), cleanup.wakes()), (0, 0), "{edge}");
+        match edge {
+            "r2" => assert_eq!(task.poll(&cleanup, None), None),
+            "r3" => {
+                task.request("again");
+                assert_eq!(task.poll(&cleanup, at).as_deref(), Some("again"));
+            }
+            _ => task.record.leave(cleanup.key),
+        }
+        assert_eq!((around.wakes(), cleanup.wakes() > 0), (1, edge == "r3"));
+        let caught = task.poll(&around, Some(limit.key));
+        assert_eq!(caught.as_deref(), Some("time"), "{edge}");
+    }
+}
+
+/// The region beside is dropped by another thread while the task sleeps: nothing else has it run.
+#[test]
+fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
+    for again in [false, true] {
+        let task = Task::new();
+        let [first, beside] = [task.enter(None), task.enter(None)];
+        task.request("stop");
+        let why = task.catch(&first, None);
+        if again {
+            task.record.again(&task.owner, None);
+        } else {
+            task.record.resume(&task.owner, None, &why);
+        }
+        assert_eq!(task.state().park(), Park::Idle);
+        task.record.leave(beside.key);
+        assert!(task.is_cancelled());
+        assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "pushed once");
+    }
+}
+
+/// The code that has let a request go on is dropped with the region around it: nobody makes that request
+/// any more, though what it waited for was carried out.
+#[test]
+fn r8_what_is_put_off_goes_with_the_region_around() {
+    let task = Task::new();
+    let around = task.enter(None);
+    let at = Some(around.key);
+    let [first, beside] = [task.enter(at), task.enter(at)];
+    task.request("stop");
+    let why = task.catch(&first, at);
+    task.record.resume(&task.owner, at, &why);
+    task.record.leave(around.key);
+    task.record.leave(beside.key);
+    assert!(!task.is_cancelled());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+}
+
+/// What is live outside of the limit that has asked is not waited for.
+#[test]
+fn r8_a_resumed_request_waits_inside_of_its_limit_alone() {
+    let task = Task::new();
+    let outside = task.enter(None);
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    assert!(task.expire(&limit));
+    let why = task.catch(&region, Some(limit.key));
+    task.record.resume(&task.owner, Some(limit.key), &why);
+    assert!(task.record.is_spent(limit.key, Waker::noop()));
+    assert_eq!(outside.wakes(), 0);
+}
+
+/// What has let a request go on is polled again and again until that is made: it is kept once.
+#[test]
+fn r8_a_request_is_put_off_once() {
+    let looks = |polls: usize| {
+        let task = Task::new();
+        let around = task.enter(None);
+        let at = Some(around.key);
+        let [first, beside] = [task.enter(at), task.enter(at)];
+        task.request("stop");
+        let why = task.catch(&first, at);
+        for _ in 0..polls {
+            task.record.resume(&task.owner, at, &why);
+        }
+        task.record.leave(beside.key);
+        assert_eq!(around.wakes(), 1);
+        task.record.looks()
+    };
+    assert_eq!(looks(1), looks(100));
 }
 
 #[test]
@@ -476,6 +625,50 @@ fn r9_uncancel_takes_back_what_was_not_delivered() {
     assert_eq!(task.record.uncancel(task.state()), 0);
     assert_eq!(task.poll(&outside, None), None);
     assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
+}
+
+#[test]
+fn r9_uncancel_takes_back_what_was_put_off() {
+    for around in [false, true] {
+        let task = Task::new();
+        let around = around.then(|| task.enter(None));
+        let at = around.as_ref().map(|around| around.key);
+        let [first, beside] = [task.enter(at), task.enter(at)];
+        task.request("stop");
+        let why = task.catch(&first, at);
+        task.record.resume(&task.owner, at, &why);
+        assert_eq!(task.record.uncancel(task.state()), 0);
+        task.record.leave(beside.key);
+        assert!(!task.is_cancelled());
+        assert_eq!(around.map_or(0, |around| around.wakes()), 0);
+    }
+}
+
+#[test]
+fn r10_a_request_that_is_made_again_waits_for_what_is_beside() {
+    let task = Task::new();
+    let [first, second] = [task.enter(None), task.enter(None)];
+    task.request("stop");
+    assert!(task.poll(&first, None).is_some());
+    assert!(task.poll(&second, None).is_some());
+    let cleanup = task.enter(None);
+    task.record.again(&task.owner, None);
+    assert_eq!((cleanup.wakes(), task.is_cancelled()), (0, false));
+    task.record.leave(cleanup.key);
+    assert!(task.is_cancelled());
+}
+
+/// One waits, so that there is nothing to make again: neither now nor when that has been delivered.
+#[test]
+fn r10_a_request_that_waits_is_not_made_again() {
+    let task = Task::new();
+    let [first, second] = [task.enter(None), task.enter(None)];
+    task.request("one");
+    assert_eq!(task.poll(&first, None).as_deref(), Some("one"));
+    task.request("two");
+    task.record.again(&task.owner, None);
+    assert!(task.poll(&second, None).is_some());
+    assert!(!task.is_cancelled());
 }
 
 #[test]
@@ -550,10 +743,7 @@ fn r7_a_second_delivery_keeps_what_the_first_has_satisfied() {
         let inner = task.enter(Some(outer.key));
         assert!(task.expire(&limit));
         task.request("from outside");
-        let Polled::Deliver(why) = task.record.poll(inner.key, Some(outer.key), &inner.waker)
-        else {
-            panic!("it was told");
-        };
+        let why = task.catch(&inner, Some(outer.key));
         if again {
             task.request("again");
         }
@@ -591,9 +781,7 @@ fn r8_a_request_from_another_record_is_the_tasks() {
     let limit = one.limit(None);
     let region = one.enter(Some(limit.key));
     assert!(one.expire(&limit));
-    let Polled::Deliver(why) = one.record.poll(region.key, Some(limit.key), &region.waker) else {
-        panic!("it was told");
-    };
+    let why = one.catch(&region, Some(limit.key));
     let catching = two.enter(None);
     two.record.resume(&two.owner, Some(catching.key), &why);
     assert_eq!(catching.wakes(), 1);
@@ -786,14 +974,38 @@ fn a_resumed_request_looks_at_those_it_tells() {
         let nodes: Vec<Node> = (0..regions).map(|_| task.enter(Some(limit.key))).collect();
         assert!(task.expire(&limit));
         for region in nodes {
-            let Polled::Deliver(why) = task.record.poll(region.key, Some(limit.key), &region.waker)
-            else {
-                panic!("it was told");
-            };
+            let why = task.catch(&region, Some(limit.key));
             task.record.resume(&task.owner, Some(limit.key), &why);
         }
         assert!(task.record.is_spent(limit.key, Waker::noop()));
         task.record.leave(limit.key);
+        task.record.looks()
+    };
+    let (few, many) = (looks(FEW), looks(10 * FEW));
+    assert!(few > 0 && many <= 11 * few, "{few} looks, then {many}");
+}
+
+/// Many limits in one task, inside each of which a request is put off: what each costs does not grow with
+/// their number.
+#[test]
+fn requests_that_are_put_off_cost_what_is_around_them() {
+    let looks = |limits: usize| {
+        let task = Task::new();
+        let new = |_| {
+            let limit = task.limit(None);
+            let at = Some(limit.key);
+            let [first, beside] = [task.enter(at), task.enter(at)];
+            assert!(task.expire(&limit));
+            let why = task.catch(&first, at);
+            task.record.resume(&task.owner, at, &why);
+            (limit, beside)
+        };
+        for (limit, beside) in Vec::from_iter((0..limits).map(new)) {
+            assert!(!task.record.is_spent(limit.key, Waker::noop()));
+            task.record.leave(beside.key);
+            assert!(task.record.is_spent(limit.key, Waker::noop()));
+            task.record.leave(limit.key);
+        }
         task.record.looks()
     };
     let (few, many) = (looks(FEW), looks(10 * FEW));
@@ -810,10 +1022,7 @@ fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
         let (first, second) = (one.enter(Some(limit.key)), one.enter(Some(limit.key)));
         assert!(one.expire(&limit));
         let at = Some(limit.key);
-        let why = delivered.then(|| match one.record.poll(first.key, at, &first.waker) {
-            Polled::Deliver(why) => why,
-            Polled::Poll => panic!("it was told"),
-        });
+        let why = delivered.then(|| one.catch(&first, at));
         let carried = one.record.carry(limit.key).expect("it is a limit");
         one.record.give_up(limit.key);
         let moved = two.record.bring_limit(&two.owner, None, carried);
@@ -848,6 +1057,46 @@ fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
         one.record.leave(limit.key);
         two.record.leave(moved);
     }
+}
+
+/// A region was told by a limit in another task. It comes told, and polls to receive it, if it is polled
+/// inside of that limit; elsewhere nobody has told it.
+#[test]
+fn r1_what_a_limit_has_told_is_told_inside_of_it_alone() {
+    for inside in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let limit = one.limit(None);
+        let at = Some(limit.key);
+        let [first, second] = [one.enter(at), one.enter(at)];
+        assert!(one.expire(&limit));
+        one.catch(&first, at);
+        let told = one.record.told_by_limit(second.key);
+        assert!(told.is_some());
+        let carried = one.record.carry(limit.key).expect("it is a limit");
+        let parent = Some(two.record.bring_limit(&two.owner, None, carried)).filter(|_| inside);
+        let (wakes, waker) = (second.wakes(), second.waker.clone());
+        let key = two.record.enter(&two.owner, parent, waker, told, here());
+        let key = key.expect("the task is not doomed");
+        assert_eq!(second.wakes() - wakes, usize::from(inside));
+        let polled = two.record.poll(key, parent, &second.waker);
+        assert_eq!(matches!(polled, Polled::Deliver(_)), inside);
+    }
+}
+
+/// A limit whose time was up before it came leaves: those that it has told here are told no more.
+#[test]
+fn r7_a_limit_that_came_and_leaves_asks_nobody_any_more() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let carried = one.record.carry(limit.key).expect("it is a limit");
+    let moved = two.record.bring_limit(&two.owner, None, carried);
+    let region = two.enter(Some(moved));
+    let mut carried = two.record.carry(moved).expect("it is a limit");
+    carried.expire(None, here());
+    assert_eq!(two.record.bring_limit(&two.owner, None, carried), moved);
+    assert_eq!(region.wakes(), 1);
+    two.record.leave(moved);
+    assert_eq!(two.poll(&region, None), None);
 }
 
 /// A limit gives up in the task that it leaves: what that was asked, and a delivery to the limit has
@@ -890,6 +1139,8 @@ fn r7_a_limit_comes_back() {
     assert_eq!(region.wakes(), 0);
     let back = one.record.bring_limit(&one.owner, None, carried);
     assert_eq!((back, region.wakes()), (limit.key, 1));
+    one.request("from outside");
     assert_eq!(one.poll(&region, Some(back)).as_deref(), Some("time"));
     one.record.leave(back);
+    assert!(!one.is_cancelled(), "it has not given up here");
 }
