@@ -647,6 +647,35 @@ fn a_region_dropped_on_another_thread_leaves_the_request() {
     });
 }
 
+/// A request that was caught and let go on waits for a region that was carried out of the task. Another
+/// thread drops that, which has the task dropped, though it sleeps.
+#[test]
+fn a_region_dropped_on_another_thread_ends_the_wait_for_it() {
+    in_a_task(async {
+        let (give, given) = async_channel::bounded(1);
+        let (began, caught) = (Signal::new(), Signal::new());
+        let (held, told) = (began.clone(), caught.clone());
+        let task = heist::spawn(async move {
+            let mut beside = Box::pin(catch_cancel(pending::<()>()));
+            assert!(futures::poll!(beside.as_mut()).is_pending());
+            give.send(beside).await.unwrap();
+            let Err(cancelled) = catch_cancel(held.hold::<()>()).await else {
+                unreachable!("it is pending")
+            };
+            told.set();
+            cancelled.resume().await
+        });
+        began.wait().await;
+        let beside = given.recv().await.unwrap();
+        task.abort();
+        caught.wait().await;
+        yield_now().await;
+        assert!(!task.is_finished());
+        thread::spawn(move || drop(beside)).join().unwrap();
+        assert!(task.await.unwrap_err().is_cancelled());
+    });
+}
+
 /// Outside of a task a region catches nothing: in `block_on`, in a blocking closure, on a thread of
 /// nobody.
 #[test]
