@@ -315,8 +315,8 @@ impl Pinned {
         fence(Ordering::SeqCst);
         match self.slot.load(Ordering::Relaxed) {
             NO_SLOT => {
-                // Ordering: Release pairs with the Acquire in `park`.
-                if !self.token.swap(true, Ordering::AcqRel) {
+                // Ordering: Release pairs with the Acquire in `park`; a swap, as in `call_attention`.
+                if !self.token.swap(true, Ordering::Release) {
                     self.thread.unpark();
                 }
             }

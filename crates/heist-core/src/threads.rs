@@ -209,10 +209,15 @@ impl Threads {
         self.retry_at.load(Ordering::Relaxed)
     }
 
+    /// Whether it is time to try again what could not be started.
+    pub(crate) fn is_retry_due(&self, shared: &Shared) -> bool {
+        let retry_at = self.retry_at();
+        retry_at != NEVER && shared.seam.now() >= retry_at
+    }
+
     /// Tries again what could not be started, when its time has come.
     pub(crate) fn retry(&self, shared: &Shared) {
-        let retry_at = self.retry_at();
-        if retry_at == NEVER || shared.seam.now() < retry_at {
+        if !self.is_retry_due(shared) {
             return;
         }
         // If nothing is wanted any more, nobody shall wake for it again.
