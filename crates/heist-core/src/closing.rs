@@ -619,8 +619,11 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
         }
         let waited = graces.elapsed();
         if waited >= told {
-            told = waited + REMINDER;
             tell_who_is_waited_for(shared, waited);
+            told = graces.elapsed() + REMINDER;
+            // The error handler may have waited for something, and so have used up the token of a thread
+            // without a slot: what left it is looked for once more.
+            continue;
         }
         let mut nap = told.saturating_sub(waited);
         if !doomed && shared.tasks.iter().any(TaskList::is_cleaning) {
