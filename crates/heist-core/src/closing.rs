@@ -29,8 +29,9 @@ use crate::shared::{MayStart, Shared};
 use crate::sim::Simulation;
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
-use crate::task::{AnyLeft, GivenUp, JoinError, Kind, Label, TaskList};
+use crate::task::{AnyLeft, GivenUp, Id, JoinError, Kind, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
+use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -160,12 +161,11 @@ impl Cleanup {
     }
 
     fn tell(self, report: &mut ShutdownReport) {
-        let is_dropped = |id| self.dropped.iter().any(|task| task.id == id);
-        let is_abandoned = |id| report.abandoned.iter().any(|label| label.id == id);
-        let finished = self
-            .given
-            .into_iter()
-            .filter(|label| !is_dropped(label.id) && !is_abandoned(label.id));
+        let dropped = self.dropped.iter().map(|task| task.id);
+        let abandoned = report.abandoned.iter().map(|label| label.id);
+        let ended_otherwise: BTreeSet<Id> = dropped.chain(abandoned).collect();
+        let given = self.given.into_iter();
+        let finished = given.filter(|label| !ended_otherwise.contains(&label.id));
         report.finished_cleanup = finished.collect();
         report.dropped_after_grace = self.dropped;
     }
@@ -423,7 +423,8 @@ pub(crate) fn close_later(
         close(shared, site, whole);
         return;
     }
-    if !std::ptr::eq(&**cx.shared, &**shared) {
+    // Of a parent's runtime nobody waits for anything in this process, and its locks may be held for ever.
+    if !std::ptr::eq(&**cx.shared, &**shared) && !cx.shared.is_forked() {
         cx.shared.closing.adopt(shared.clone());
     }
     shared.closing.inner.lock().whole = whole;

@@ -238,7 +238,7 @@ impl Watch {
     /// Reports tasks that can never run again, each once.
     fn tell(&mut self, shared: &Shared, stuck: &[Id]) {
         let mut labels = Vec::new();
-        let new: Vec<Id> = stuck
+        let new: HashSet<Id> = stuck
             .iter()
             .copied()
             .filter(|id| self.told.insert(*id))
