@@ -146,8 +146,16 @@ impl Pool {
     }
 
     /// Sees to it that a thread comes for what is queued. See the module.
-    fn call(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
-        if state.notified > 0 || state.starting >= state.queue.len() {
+    fn call(&self, shared: &Shared, state: MutexGuard<'_, State>) {
+        if state.starting < state.queue.len() {
+            self.call_one_more(shared, state);
+        }
+    }
+
+    /// A closure is queued, and has no thread that is being started for it.
+    fn call_one_more(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
+        if state.notified > 0 {
+            // Whoever is on the way will call.
             return;
         }
         if state.idle > 0 {
@@ -172,9 +180,13 @@ impl Pool {
         }
     }
 
-    /// A thread could not be started some time ago: is there a closure that still waits for one?
+    /// A thread could not be started some time ago: is there a closure that still waits for one? It does not
+    /// count on those that are being started, which may have failed as well.
     pub(crate) fn call_again(&self, shared: &Shared) {
-        self.call(shared, self.lock());
+        let state = self.lock();
+        if !state.queue.is_empty() {
+            self.call_one_more(shared, state);
+        }
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {

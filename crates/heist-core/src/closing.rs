@@ -423,7 +423,7 @@ pub(crate) fn close_later(
         close(shared, site, whole);
         return;
     }
-    // Of a parent's runtime nobody waits for anything in this process, and its locks may be held for ever.
+    // Nobody in the child of a fork ends its parent's runtime, whose locks may be held for ever.
     if !std::ptr::eq(&**cx.shared, &**shared) && !cx.shared.is_forked() {
         cx.shared.closing.adopt(shared.clone());
     }
