@@ -71,7 +71,7 @@ struct State {
     notified: usize,
     /// Threads, waiting or not, and those being started.
     threads: usize,
-    /// Those of them that have not come for a closure yet.
+    /// Those of them that have not come for a closure yet: the system starts them, or they call the hook.
     starting: usize,
     closed: bool,
 }
