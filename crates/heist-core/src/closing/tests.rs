@@ -26,7 +26,9 @@ fn runtimes_that_have_ended_are_not_kept() {
                 }
                 all.push(shared);
             }
-            all.iter().filter(|shared| shared.strong_count() == 0).count()
+            all.iter()
+                .filter(|shared| shared.strong_count() == 0)
+                .count()
         });
         assert_eq!(freed, 4, "all but the last");
         assert!(report.is_clean(), "{report}");
