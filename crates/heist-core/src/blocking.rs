@@ -7,11 +7,13 @@
 //! | who                     | under the lock                                              |
 //! |-------------------------|-------------------------------------------------------------|
 //! | spawner                 | push; call                                                  |
+//! | thread, new             | starting − 1; then as the others                            |
 //! | thread, queue not empty | pop; call; then run the closure                             |
 //! | thread, queue empty     | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
 //! | call, notified > 0      | nothing: whoever is on the way will call                    |
+//! | call, starting ≥ queued | nothing: there is a thread for each                         |
 //! | call, idle > 0          | idle − 1, notified + 1; wake one                            |
-//! | call, idle = 0          | threads + 1, start one, if below the bound                  |
+//! | call, idle = 0          | threads + 1, starting + 1, start one, if below the bound    |
 //!
 //! A call is for a closure that is queued; with an empty queue there is none.
 //!
@@ -21,9 +23,10 @@
 //! a thread calls for the next closure before it runs its own. Where a start fails, the call is
 //! repeated with the back-off of all starts (`threads.rs`).
 //!
-//! One thread at a time is on its way, and not one for each closure of a burst: most would come too
+//! One thread at a time is woken, and not one for each closure of a burst: most would come too
 //! late for short ones, and each would cost a switch. Who calls takes the idle thread out of the
 //! count, not the thread when it wakes: otherwise two calls would both count on the same one.
+//! Started is one for each, since a start takes long, and no more: who comes first counts on the others.
 
 #![forbid(unsafe_code)]
 
@@ -68,6 +71,8 @@ struct State {
     notified: usize,
     /// Threads, waiting or not, and those being started.
     threads: usize,
+    /// Those of them that have not come for a closure yet: the system starts them, or they call the hook.
+    starting: usize,
     closed: bool,
 }
 
@@ -141,8 +146,16 @@ impl Pool {
     }
 
     /// Sees to it that a thread comes for what is queued. See the module.
-    fn call(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
-        if state.queue.is_empty() || state.notified > 0 {
+    fn call(&self, shared: &Shared, state: MutexGuard<'_, State>) {
+        if state.starting < state.queue.len() {
+            self.call_one_more(shared, state);
+        }
+    }
+
+    /// A closure is queued, and has no thread that is being started for it.
+    fn call_one_more(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
+        if state.notified > 0 {
+            // Whoever is on the way will call.
             return;
         }
         if state.idle > 0 {
@@ -153,6 +166,7 @@ impl Pool {
             self.work.notify_one();
         } else if state.threads < shared.config.blocking_threads {
             state.threads += 1;
+            state.starting += 1;
             drop(state);
             if let Err(error) = self.start(shared) {
                 self.not_started(shared, &error);
@@ -166,15 +180,23 @@ impl Pool {
         }
     }
 
-    /// A thread could not be started some time ago: is there a closure that still waits for one?
+    /// A thread could not be started some time ago: is there a closure that still waits for one? It does not
+    /// count on those that are being started, which may have failed as well.
     pub(crate) fn call_again(&self, shared: &Shared) {
-        self.call(shared, self.lock());
+        let state = self.lock();
+        if !state.queue.is_empty() {
+            self.call_one_more(shared, state);
+        }
     }
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
         if let Some(sim) = &shared.sim {
-            let is_open = sim.activate(Part::closures());
-            return is_open.then_some(()).ok_or_else(threads::closed);
+            if !sim.activate(Part::closures()) {
+                return Err(threads::closed());
+            }
+            // It is there at once.
+            self.lock().starting -= 1;
+            return Ok(());
         }
         let me = shared
             .me
@@ -191,6 +213,7 @@ impl Pool {
         let queue = {
             let mut state = self.lock();
             state.threads -= 1;
+            state.starting -= 1;
             if state.threads > 0 || cfg!(heist_bug_24) {
                 return;
             }
@@ -235,9 +258,10 @@ impl Pool {
         next
     }
 
-    /// The next closure for a thread of the pool, or `None`: the thread ends.
-    fn next(&self, shared: &Shared) -> Option<Runnable> {
+    /// The next closure for a thread of the pool, the first one if it is new, or `None`: the thread ends.
+    fn next(&self, shared: &Shared, is_new: bool) -> Option<Runnable> {
         let mut state = self.lock();
+        state.starting -= usize::from(is_new);
         loop {
             if let Some(task) = state.queue.pop_front() {
                 self.call(shared, state);
@@ -284,8 +308,9 @@ fn thread(shared: &Arc<Shared>) {
     shared.config.hooks.thread_start();
     let cx = Context::new(shared, Role::Blocking, shared.site);
     context::enter(&cx, || {
+        let mut is_new = true;
         while !shared.is_forked() {
-            let Some(task) = shared.blocking.next(shared) else {
+            let Some(task) = shared.blocking.next(shared, std::mem::take(&mut is_new)) else {
                 break;
             };
             if shared.is_forked() {

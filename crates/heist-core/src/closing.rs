@@ -29,8 +29,9 @@ use crate::shared::{MayStart, Shared};
 use crate::sim::Simulation;
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
-use crate::task::{AnyLeft, GivenUp, JoinError, Kind, Label, TaskList};
+use crate::task::{AnyLeft, GivenUp, Id, JoinError, Kind, Label, TaskList};
 use crate::worker::{Ran, Step, Worker, run_task};
+use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -160,12 +161,11 @@ impl Cleanup {
     }
 
     fn tell(self, report: &mut ShutdownReport) {
-        let is_dropped = |id| self.dropped.iter().any(|task| task.id == id);
-        let is_abandoned = |id| report.abandoned.iter().any(|label| label.id == id);
-        let finished = self
-            .given
-            .into_iter()
-            .filter(|label| !is_dropped(label.id) && !is_abandoned(label.id));
+        let dropped = self.dropped.iter().map(|task| task.id);
+        let abandoned = report.abandoned.iter().map(|label| label.id);
+        let ended_otherwise: BTreeSet<Id> = dropped.chain(abandoned).collect();
+        let given = self.given.into_iter();
+        let finished = given.filter(|label| !ended_otherwise.contains(&label.id));
         report.finished_cleanup = finished.collect();
         report.dropped_after_grace = self.dropped;
     }
@@ -331,9 +331,22 @@ impl Closing {
         }
     }
 
-    /// A runtime was dropped inside a task of this one.
+    /// A runtime was dropped inside a task of this one, which waits for it at the end. Those that have ended
+    /// meanwhile are let go of: a task may make and drop as many as it likes.
     fn adopt(&self, child: Arc<Shared>) {
-        self.inner.lock().children.push(child);
+        // Not under the lock: the last one to have a runtime drops the user's hooks. Nobody misses those
+        // in hand here, since they are looked for when the task has ended.
+        let mut children = std::mem::take(&mut self.inner.lock().children);
+        children.retain(|child| !child.closing.has_ended());
+        children.push(child);
+        self.inner.lock().children.append(&mut children);
+    }
+
+    /// Whether all steps are done, and the thread that took them is gone.
+    fn has_ended(&self) -> bool {
+        let inner = self.inner.lock();
+        let closer = inner.closer.as_ref();
+        inner.report.is_some() && closer.is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the end that somebody else brings about, and gives its report; `None` if it did not
@@ -410,7 +423,8 @@ pub(crate) fn close_later(
         close(shared, site, whole);
         return;
     }
-    if !std::ptr::eq(&**cx.shared, &**shared) {
+    // Nobody in the child of a fork ends its parent's runtime, whose locks may be held for ever.
+    if !std::ptr::eq(&**cx.shared, &**shared) && !cx.shared.is_forked() {
         cx.shared.closing.adopt(shared.clone());
     }
     shared.closing.inner.lock().whole = whole;
@@ -471,6 +485,8 @@ pub(crate) fn close_here(
     }
     // Set before any task is asked: regions say who has.
     let site = *closing.site.get_or_init(|| cx.site);
+    // Before any user code: see edge 2 of the sleep protocol.
+    cx.stop_searching();
     let cancelled = |kind| closing.cancelled_of(kind).load(Ordering::Relaxed);
     let already = [Kind::Send, Kind::Blocking].map(cancelled);
     let mut report = ShutdownReport::default();
@@ -579,6 +595,8 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
         if shared.is_forked() {
             return Vec::new();
         }
+        // What follows may call the error handler, or wakers.
+        cx.stop_searching();
         steps = steps.wrapping_add(1);
         // A task in cleanup that never rests would keep us from asking.
         if step == Step::Ran && steps % STEPS_PER_LOOK != 0 {
@@ -597,13 +615,16 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
         if step == Step::Ran {
             continue;
         }
-        if shared.tasks.iter().all(|list| list.len() == 0) {
+        if shared.tasks.is_empty() {
             return abandoned;
         }
         let waited = graces.elapsed();
         if waited >= told {
-            told = waited + REMINDER;
             tell_who_is_waited_for(shared, waited);
+            told = graces.elapsed() + REMINDER;
+            // The error handler may have waited for something, and so have used up the token of a thread
+            // without a slot: what left it is looked for once more.
+            continue;
         }
         let mut nap = told.saturating_sub(waited);
         if !doomed && shared.tasks.iter().any(TaskList::is_cleaning) {
@@ -611,8 +632,11 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
             nap = nap.min(cleanup_left);
         } else if let Some(left) = graces.poll_left(calm) {
             if left.is_zero() {
-                // What is queued behind the stuck polls ends here.
-                while run_anything(cx) == Step::Ran {}
+                // What is queued behind the stuck polls ends here, with one turn each. Whoever has more
+                // turns has begun to clean up since the look.
+                if (0..=shared.tasks.len()).all(|_| run_anything(cx) == Step::Ran) {
+                    continue;
+                }
                 if abandon(shared, &mut abandoned) == AnyLeft::No {
                     return abandoned;
                 }
@@ -718,3 +742,6 @@ fn park(cx: &Context<'_>, at_most: Duration) {
         (None, None) => thread::park_timeout(at_most),
     }
 }
+
+#[cfg(all(test, not(heist_shuttle)))]
+mod tests;

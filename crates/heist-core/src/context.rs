@@ -27,12 +27,13 @@ pub enum Role {
     BlockOn,
     /// Runs a blocking closure.
     Blocking,
-    /// The monitor or the thread that closes the runtime.
+    /// The monitor, or whoever ends a closure that will not run.
     Service,
 }
 
 impl Role {
-    /// Threads that the end of the loop joins, or is run by: they need no guest count.
+    /// Threads that the end of the loop joins, or is run by, or whose closure it waits for: they need no
+    /// guest count.
     fn is_of_runtime(self) -> bool {
         self != Role::BlockOn
     }

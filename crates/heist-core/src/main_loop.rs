@@ -104,7 +104,7 @@ impl MainLoop {
             }
         };
         let dropped = self.enter(|main, cx| {
-            main.stop_searching();
+            cx.stop_searching();
             #[cfg(heist_bug_35)]
             future.set(None);
             main.watched(cx, || future.set(None))
@@ -153,6 +153,8 @@ impl MainLoop {
                     return None;
                 }
                 if self.local.take_main_woken() {
+                    // Before any user code: see edge 2. A request that `main` is handed calls wakers.
+                    cx.stop_searching();
                     if self.local.pinned.must_drop_main(self.site) {
                         return Some(Outcome::Cancelled);
                     }
@@ -209,20 +211,12 @@ impl MainLoop {
         crate::closing::close_as_asked(cx)
     }
 
-    /// Pinned work is about to run: the thread does not search meanwhile.
-    fn stop_searching(&self) {
-        if let Some(worker) = &self.worker {
-            worker.stop_searching();
-        }
-    }
-
     fn poll_main<F: Future>(
         &self,
         cx: &Context<'_>,
         main: Pin<&mut F>,
         waker: &Waker,
     ) -> std::thread::Result<Poll<F::Output>> {
-        self.stop_searching();
         let polled = self.watched(cx, || main.poll(&mut std::task::Context::from_waker(waker)));
         if self.shared.config.detect_deadlock {
             let mut waits = self.local.waits.borrow_mut();
@@ -248,7 +242,7 @@ impl MainLoop {
     }
 
     fn run_local(&self, cx: &Context<'_>, task: Runnable) {
-        self.stop_searching();
+        cx.stop_searching();
         if let Ran::Requeue(task) = run_task(cx, self.slot(), task) {
             self.local.queue.borrow_mut().push_back(task);
         }

@@ -2,9 +2,9 @@
 //!
 //! Workers run user code, and user code blocks. While any worker is awake the monitor looks at
 //! all of them every [`MONITOR_INTERVAL`]. One that is inside the same poll at two looks is
-//! *blocked*: the task in its LIFO slot goes to the injector, its shard is polled, and somebody is
-//! woken or started for what waits in its queue. A worker that is awake but has not polled its
-//! shard since the last look is asked to.
+//! *blocked*: what waits in its LIFO slot and in its queue goes to the injector, its shard is polled, and
+//! somebody is woken or started for that. One that is inside another poll than at the last look is asked to
+//! poll its shard, and to look at its queue (`spread.rs`).
 //!
 //! After [`MONITOR_LOOKS`] looks with every worker asleep the monitor sleeps too, without a
 //! timeout; the first worker that leaves the list of sleepers wakes it. Both sides decide under
@@ -238,7 +238,7 @@ impl Watch {
     /// Reports tasks that can never run again, each once.
     fn tell(&mut self, shared: &Shared, stuck: &[Id]) {
         let mut labels = Vec::new();
-        let new: Vec<Id> = stuck
+        let new: HashSet<Id> = stuck
             .iter()
             .copied()
             .filter(|id| self.told.insert(*id))

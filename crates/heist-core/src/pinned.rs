@@ -308,8 +308,8 @@ impl Pinned {
     pub(crate) fn unpark(&self) {
         match self.address.find() {
             None => {
-                // Ordering: Release pairs with the Acquire in `park`.
-                if !self.token.swap(true, Ordering::AcqRel) {
+                // Ordering: Release pairs with the Acquire in `park`; a swap, as in `call_attention`.
+                if !self.token.swap(true, Ordering::Release) {
                     self.thread.unpark();
                 }
             }

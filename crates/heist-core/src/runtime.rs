@@ -460,12 +460,7 @@ impl Handle {
             // The lists may be locked for ever.
             return 0;
         }
-        self.shared
-            .tasks
-            .iter()
-            .map(|list| list.len())
-            .sum::<usize>()
-            + self.shared.blocking.tasks.len()
+        self.shared.tasks.len() + self.shared.blocking.tasks.len()
     }
 }
 
@@ -539,8 +534,9 @@ impl Wake for ThreadWaker {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        // Ordering: Release pairs with the Acquire in `park`.
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        // Ordering: Release pairs with the Acquire in `park`. A swap and not a store, which would cut the
+        // release sequence of another waker.
+        if !self.woken.swap(true, Ordering::Release) {
             self.thread.unpark();
         }
     }

@@ -346,7 +346,7 @@ impl Shared {
         // Ordering: SeqCst, see `visit`; and likewise for a source that is registered.
         fence(Ordering::SeqCst);
         self.visitors.load(Ordering::Relaxed) > 0
-            || self.tasks.iter().any(|list| list.len() > 0)
+            || !self.tasks.is_empty()
             || self.blocking.tasks.len() > 0
             || (0..self.slots.len()).any(|slot| self.seam.is_used(slot))
     }

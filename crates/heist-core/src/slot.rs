@@ -12,9 +12,10 @@ use crate::sync::{AtomicU8, AtomicU64, Mutex, Ordering};
 use crate::task::{Place, Runnable};
 use crossbeam_utils::CachePadded;
 
-/// The monitor has found the owner in the same poll at two looks.
+/// The owner is blocked: it has said so, or the monitor has found it in the same poll at two looks.
 pub(crate) const BLOCKED: u8 = 1;
-/// The owner should poll its shard before its next task.
+/// The owner should poll its shard before its next task, and look whether its queue is worth a second
+/// worker.
 pub(crate) const DRIVER_DUE: u8 = 2;
 
 /// See the module.

@@ -14,6 +14,10 @@
 //! A batch of events is as a rule as many short polls, which one thread with a warm cache does for
 //! less than two that wake each other. Whoever has long polls does not wait for the end of a batch.
 //!
+//! The *pace*, how many polls there are between two looks, follows from how short the last ones were. Where
+//! long ones come next, the look would be late by as many of them; the monitor, which comes by every 2 ms,
+//! brings it forward.
+//!
 //! The queue is known to be empty when a look finds it so, or when the worker parks: what waited
 //! before that says nothing of what comes later.
 
@@ -81,6 +85,11 @@ impl Spread {
     #[inline]
     pub(crate) fn gathered(&self) {
         self.gathered.set(true);
+    }
+
+    /// The monitor has been by: the next poll is followed by a look, whatever the pace.
+    pub(crate) fn look_soon(&self) {
+        self.until_look.set(0);
     }
 
     /// The queue is empty.
@@ -169,6 +178,26 @@ mod tests {
         assert!(!spread.is_due(1_000));
         spread.rest();
         assert!(!spread.is_due(1_000 + 10 * PATIENCE));
+    }
+
+    /// Long polls follow upon short ones, and the look is not to come before the last of them.
+    #[test]
+    fn a_look_is_brought_forward() {
+        let spread = Spread::new();
+        let mut now = 1 << 40;
+        while spread.pace.get() < SPREAD_LOOKS {
+            now += 1;
+            if spread.polled() {
+                assert!(!spread.is_due(now));
+            }
+        }
+        assert!(!spread.polled(), "a look of every so many polls");
+        spread.look_soon();
+        let polls = (1..=SPREAD_LOOKS).filter(|_| {
+            now += 2 * PATIENCE;
+            spread.polled() && spread.is_due(now)
+        });
+        assert_eq!(polls.count() as u32, SPREAD_LOOKS, "one after each");
     }
 
     #[test]

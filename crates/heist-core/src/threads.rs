@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Threads {
     /// Slots whose threads are there, workers and spares together.
     working: AtomicUsize,
-    /// When the next start may be tried after one that failed; `NEVER` while starts succeed.
+    /// When what could not be started is tried again, before which nobody else need try; `NEVER` if there is
+    /// nothing.
     retry_at: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -209,14 +210,29 @@ impl Threads {
         self.retry_at.load(Ordering::Relaxed)
     }
 
+    /// Whether it is time to try again what could not be started.
+    pub(crate) fn is_retry_due(&self, shared: &Shared) -> bool {
+        self.due_retry(shared).is_some()
+    }
+
+    fn due_retry(&self, shared: &Shared) -> Option<u64> {
+        let retry_at = self.retry_at();
+        let is_due = retry_at != NEVER && shared.seam.now() >= retry_at;
+        is_due.then_some(retry_at)
+    }
+
     /// Tries again what could not be started, when its time has come.
     pub(crate) fn retry(&self, shared: &Shared) {
-        let retry_at = self.retry_at();
-        if retry_at == NEVER || shared.seam.now() < retry_at {
+        let Some(due) = self.due_retry(shared) else {
+            return;
+        };
+        // Ordering: Relaxed, the exchange only chooses one thread. If nothing is wanted any more, nobody
+        // shall wake for it again.
+        let (taken, missed) = (Ordering::Relaxed, Ordering::Relaxed);
+        let exchange = self.retry_at.compare_exchange(due, NEVER, taken, missed);
+        if exchange.is_err() {
             return;
         }
-        // If nothing is wanted any more, nobody shall wake for it again.
-        self.retry_at.store(NEVER, Ordering::Relaxed);
         shared.monitor.wanted(shared);
         if !shared.injector.is_empty() || (!self.any_worker() && shared.needs_worker()) {
             shared.notify(MayStart::Yes);
@@ -271,7 +287,7 @@ impl Threads {
             Ok(thread) => {
                 inner.running.push(thread);
                 inner.pause = START_BACKOFF.0;
-                self.retry_at.store(NEVER, Ordering::Relaxed);
+                self.bring_retry_forward(shared);
                 Ok(())
             }
             Err(error) => {
@@ -282,6 +298,17 @@ impl Threads {
                 inner.pause = (inner.pause * 2).min(START_BACKOFF.1);
                 Err(error)
             }
+        }
+    }
+
+    /// A thread could be had: what could not be started before is not forgotten for that, and need not wait.
+    fn bring_retry_forward(&self, shared: &Shared) {
+        let retry_at = self.retry_at();
+        if retry_at != NEVER {
+            let now = shared.seam.now().min(retry_at);
+            // Ordering: Relaxed, as in `retry`, which may have taken it up meanwhile.
+            let (set, missed) = (Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.retry_at.compare_exchange(retry_at, now, set, missed);
         }
     }
 
@@ -348,5 +375,28 @@ fn thread_name(prefix: &str, purpose: Purpose) -> String {
         Purpose::Worker(index) => format!("{prefix}-{index}"),
         Purpose::Blocking => format!("{prefix}-blocking"),
         Purpose::Monitor => format!("{prefix}-monitor"),
+    }
+}
+
+#[cfg(all(test, not(heist_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::task::tests::support::{bare, config};
+
+    /// One thread cannot be had, and then another one can: the first is still to be tried again, and at once.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has a thread of any size")]
+    fn a_start_that_succeeds_forgets_none_that_failed() {
+        let (good, _) = bare(config(1));
+        let mut config = config(1);
+        config.thread_stack_size = Some(usize::MAX / 4);
+        let (bad, _) = bare(config);
+        let threads = &good.threads;
+        assert!(threads.start(&bad, Purpose::Blocking, || ()).is_err());
+        assert_ne!(threads.retry_at(), NEVER);
+        let started = threads.start(&good, Purpose::Blocking, || ());
+        started.expect("a thread");
+        assert!(threads.is_retry_due(&good));
+        assert_eq!(threads.join_all(None).0, 0, "threads left behind");
     }
 }

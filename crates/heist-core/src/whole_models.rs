@@ -328,7 +328,7 @@ fn models_the_last_handle_against_the_end() {
 ///
 /// Fails when the spawner leaves the thread that it wakes in `idle`; when a thread that was woken leaves
 /// `notified`; when one whose time is over leaves `idle`, or goes without looking whether it was counted
-/// on; when a thread that ends stays in `threads`.
+/// on; when a thread that ends stays in `threads`, or one that has come in `starting`.
 #[test]
 fn models_two_closures_get_two_threads() {
     // Counted: 209.

@@ -264,8 +264,6 @@ impl Worker {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
         if tick % DRIVER_INTERVAL == 0 {
-            // Before any user code: see edge 2.
-            self.stop_searching();
             self.poll_driver();
         }
         match self.next(tick).or_else(|| self.take_injected()) {
@@ -345,7 +343,11 @@ impl Worker {
 
     /// 5 of the order.
     fn search(&self, cx: &Context<'_>) -> Step {
-        self.shared.threads.retry(&self.shared);
+        if self.shared.threads.is_retry_due(&self.shared) {
+            // Another failure may call the error handler, which is user code: see edge 2.
+            self.stop_searching();
+            self.shared.threads.retry(&self.shared);
+        }
         if self.shared.is_forked() {
             // The error handler has forked, and returned in the child.
             return Step::WouldPark(NEVER);
@@ -519,6 +521,9 @@ impl Worker {
 
     /// Lets the driver call wakers. What they wake goes to the queue in the order of events.
     pub(crate) fn poll_driver(&self) {
+        // Before any user code: see edge 2. Also where a note of the monitor's is heeded that came after
+        // the last poll, and the worker has searched since.
+        self.stop_searching();
         self.slot().begin_other();
         self.queueing(Order::Fair, || self.shared.seam.poll(self.index));
         self.end_other();
@@ -542,7 +547,7 @@ impl Worker {
         result
     }
 
-    /// Sleeps until something happens. The caller has just got `WouldPark`.
+    /// Sleeps until something happens. The caller has just found nothing to do.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
         if !self.lie_down(cx) {
             return;
@@ -756,7 +761,18 @@ pub(crate) fn heed(cx: &Context<'_>, notes: u8) {
         cx.shared.blocked.fetch_sub(1, Ordering::Relaxed);
     }
     if let (true, Some(worker)) = (notes & DRIVER_DUE != 0, cx.worker) {
+        worker.spread.look_soon();
         worker.poll_driver();
+    }
+}
+
+impl Context<'_> {
+    /// Edge 2 of the sleep protocol, if this thread is a worker that searches. Before any user code.
+    #[inline]
+    pub(crate) fn stop_searching(&self) {
+        if let Some(worker) = self.worker {
+            worker.stop_searching();
+        }
     }
 }
 
@@ -828,3 +844,6 @@ fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {
         _ => cx.shared.tasks.of(task.header().id()),
     }
 }
+
+#[cfg(all(test, not(heist_shuttle)))]
+mod tests;

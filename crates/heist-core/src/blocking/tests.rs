@@ -1,13 +1,15 @@
-//! The count of idle threads, and closures for which there is no thread.
+//! The counts of threads, those that come and go, and closures for which there is none.
 
 #![forbid(unsafe_code)]
 
 use crate::Handle;
 use crate::context;
-use crate::task::tests::support::{bare, config, here, joined, run, within};
+use crate::task::tests::support::{Count, bare, config, here, joined, run, runtime, within};
 use parking_lot::Mutex;
 use std::error::Error;
+use std::panic::Location;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,4 +65,61 @@ fn a_closure_that_no_thread_can_be_had_for_says_so() {
         told.len() == 1 && told[0].starts_with("a blocking thread could not be started"),
         "one series of failures: {told:?}"
     );
+}
+
+/// Threads and closures that wait, of the pool of the runtime that this is inside of.
+fn counts() -> (usize, usize) {
+    context::with(|cx| cx.expect("inside").shared.blocking.counts())
+}
+
+/// Three closures come while there is no thread, and the threads that are started for them are late: the
+/// first to come does not call for a fourth.
+#[test]
+fn a_closure_gets_no_second_thread() {
+    within("three closures", || {
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.clone();
+        let mut config = config(1);
+        config.hooks.on_thread_start = Some(Arc::new(move || drop(closed.lock())));
+        let (outcome, _) = runtime(config).run_and_close(Location::caller(), async move {
+            let handle = Handle::try_current().expect("inside");
+            let joins = {
+                let _closed = gate.lock();
+                [(), (), ()].map(|()| handle.spawn_blocking(here(), || ()))
+            };
+            for join in joins {
+                join.await.expect("it runs");
+            }
+            assert_eq!(counts(), (3, 0), "threads, and closures that have none");
+        });
+        outcome.expect("main is ready");
+    });
+}
+
+/// A thread without work has left the pool's count, and is still inside of the user's hook: the end of the
+/// loop waits for it all the same.
+#[test]
+fn the_end_waits_for_the_hook_of_a_thread_that_has_left() {
+    within("the hook", || {
+        let mut config = config(1);
+        config.blocking_keep_alive = Duration::ZERO;
+        let (begun, begins) = mpsc::channel();
+        let stopped = Count::default();
+        let stops = stopped.clone();
+        config.hooks.on_thread_stop = Some(Arc::new(move || {
+            begun.send(()).expect("main listens");
+            thread::sleep(Duration::from_millis(20));
+            stops.add();
+        }));
+        let (outcome, report) = runtime(config).run_and_close(Location::caller(), async move {
+            let handle = Handle::try_current().expect("inside");
+            handle.spawn_blocking(here(), || ()).await.expect("it runs");
+            begins.recv().expect("the thread ends");
+            assert_eq!(counts(), (0, 0));
+            begins
+        });
+        drop(outcome.expect("main is ready"));
+        assert_eq!(stopped.get(), 1);
+        assert!(report.is_clean(), "{report}");
+    });
 }

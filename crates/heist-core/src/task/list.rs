@@ -127,6 +127,16 @@ impl TaskLists {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &TaskList> {
         self.0.iter().map(|list| &**list)
     }
+
+    /// How many tasks there are. Each list is asked under its own lock, so they may never all have been
+    /// there at once.
+    pub(crate) fn len(&self) -> usize {
+        self.iter().map(TaskList::len).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.iter().all(|list| list.len() == 0)
+    }
 }
 
 /// Live tasks behind one lock.

@@ -19,7 +19,7 @@
 //! * `state`: everybody, through its methods.
 //! * `vtable`, `owner`, the labels: written before the task is published, then only read. What
 //!   `owner` points to may be gone once the task is done; see `waker.rs`.
-//! * `links`: who holds the lock of the list the task was born into.
+//! * `links`: who holds the lock of the task's list.
 //! * what a task waits on is in none of them but in its list, under the lock of that: `wait.rs`.
 //! * `polls`: written by the runner, read by anybody as a hint.
 //! * `join_waker`: by invariant 6 of the state word.

@@ -15,16 +15,6 @@ pub(crate) mod state;
 pub(crate) use place::Place;
 pub(crate) use raw::Runnable;
 
-/// In place of the list of a slot's tasks.
-#[derive(Debug)]
-pub(crate) struct TaskList;
-
-impl TaskList {
-    pub(crate) fn new() -> TaskList {
-        TaskList
-    }
-}
-
 #[cfg(test)]
 #[path = "tests/models.rs"]
 mod models;

@@ -1,0 +1,90 @@
+//! What a worker does between two steps, brought about by hand.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::config::SPREAD_LOOKS;
+use crate::seam::Seam;
+use crate::task::tests::support::config;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::panic::Location;
+use std::sync::{OnceLock, Weak};
+
+/// A driver with one waker to call whenever it is polled: it notes how many workers search meanwhile.
+#[derive(Debug, Default)]
+struct Driver {
+    shared: OnceLock<Weak<Shared>>,
+    searching: Mutex<Vec<u32>>,
+}
+
+impl Seam for Driver {
+    fn now(&self) -> u64 {
+        0
+    }
+    fn seed(&self) -> u64 {
+        7
+    }
+    fn attach(&self, _: usize) {}
+    fn park(&self, _: usize, _: u64, awake: &mut dyn FnMut(bool)) {
+        awake(false);
+    }
+    fn poll(&self, _: usize) -> usize {
+        let shared = self.shared.get().and_then(Weak::upgrade);
+        let counts = shared.expect("it is set").idle.counts();
+        self.searching.lock().push(counts.searching);
+        1
+    }
+    fn unpark(&self, _: usize) {}
+    fn is_used(&self, _: usize) -> bool {
+        false
+    }
+    fn close(&self) {}
+    fn release(&self) {}
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Gives `test` a worker in its loop, one of two that there may be.
+fn with_worker(test: impl FnOnce(&Worker, &Context<'_>, &Driver)) {
+    let driver = Arc::<Driver>::default();
+    let shared = Shared::new(config(2), driver.clone(), Location::caller());
+    let set = driver.shared.set(Arc::downgrade(&shared));
+    assert!(set.is_ok());
+    let worker = Worker::occupy(&shared, 0).expect("a vacant slot");
+    worker.arrive();
+    worker.enter_loop();
+    let mut cx = Context::new(&shared, Role::Worker, shared.site);
+    cx.worker = Some(&worker);
+    context::enter(&cx, || test(&worker, &cx, &driver));
+    worker.leave_loop();
+    worker.vacate();
+}
+
+/// The monitor's note comes just after the last poll, and is found when the worker has searched in vain.
+/// A waker that blocks must not keep others from being woken for new work, as a searcher would.
+#[test]
+fn no_waker_is_called_by_a_searcher() {
+    with_worker(|worker, cx, driver| {
+        assert_eq!(worker.step(cx), Step::WouldPark(NEVER));
+        assert_eq!(cx.shared.idle.counts().searching, 1);
+        worker.slot().note(DRIVER_DUE);
+        assert!(!worker.lie_down(cx), "it looks again");
+        assert_eq!(*driver.searching.lock(), [0]);
+    });
+}
+
+/// Short polls are followed by a look every so often; when the monitor has been by, by one at once.
+#[test]
+fn the_monitor_brings_a_look_at_the_queue_forward() {
+    with_worker(|worker, cx, _| {
+        worker.spread.helpless();
+        worker.spread.rest();
+        let short = (0..SPREAD_LOOKS).find(|_| worker.spread.polled());
+        assert_eq!(short, Some(SPREAD_LOOKS - 1));
+        worker.spread.rest();
+        heed(cx, DRIVER_DUE);
+        assert!(worker.spread.polled());
+    });
+}
