@@ -13,8 +13,9 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
+use std::io::Read;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -239,55 +240,57 @@ pub struct Ended {
 pub fn alone(program: &str, wrapper: &[&str], scenario: &str, variables: &[(&str, &str)]) -> Ended {
     let mut words = wrapper.to_vec();
     words.extend([program, scenario]);
-    let child = Command::new(words[0])
-        .args(&words[1..])
-        .env_remove("HEIST_DEBUG")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env_remove("HEIST_DEBUG");
+    let ended = output_of(command.envs(variables.iter().copied()));
+    let output = format!(
+        "{}{}",
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    // What has ended without saying so has not looked at anything.
+    let ok = ended.status.success() && output.contains(ALL_IS_WELL);
+    Ended { ok, output }
+}
+
+/// Runs a command to its end, with nothing to read. A hang is killed and fails.
+#[track_caller]
+pub fn output_of(command: &mut Command) -> Output {
+    command.stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => panic!("{words:?} could not be started: {error}"),
+        Err(error) => panic!("{command:?} could not be started: {error}"),
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = pipe.expect("a pipe").read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
-    let stdout = read(stdout.map(|pipe| Box::new(pipe) as _));
-    let stderr = read(stderr.map(|pipe| Box::new(pipe) as _));
+    let (stdout, stderr) = (read_all(stdout), read_all(stderr));
     let begin = Instant::now();
     let status = loop {
         match child.try_wait().expect("a child can be waited for") {
-            Some(status) => break Some(status),
+            Some(status) => break status,
             None if begin.elapsed() > 2 * LIMIT => {
                 let _ = child.kill();
                 let _ = child.wait();
-                break None;
+                // Whoever the child left behind may still hold the pipes: they are not waited for.
+                panic!("it hangs: no end within {:?}: {command:?}", 2 * LIMIT);
             }
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
-    let Some(status) = status else {
-        // Whoever the child left behind may still hold the pipes: they are not waited for.
-        panic!(
-            "the scenario `{scenario}` hangs: no end within {:?} ({words:?})",
-            2 * LIMIT
-        );
-    };
-    let output = format!(
-        "{}{}",
-        stdout.join().expect("a reader does not panic"),
-        stderr.join().expect("a reader does not panic"),
-    );
-    // What has ended without saying so has not looked at anything.
-    let ok = status.success() && output.contains(ALL_IS_WELL);
-    Ended { ok, output }
+    Output {
+        status,
+        stdout: stdout.join().expect("a reader does not panic"),
+        stderr: stderr.join().expect("a reader does not panic"),
+    }
+}
+
+/// Reads a pipe to its end, on a thread of its own.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.expect("a pipe").read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 /// The last line of a scenario that has found what it wanted.
