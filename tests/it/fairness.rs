@@ -61,7 +61,7 @@ fn on_the_worker<T: Send + 'static>(
 
 /// Does `round` until `main` and the tasks have shared one thread all the time. `round` makes a
 /// runtime of one worker, and tells whether they did and what it found.
-fn on_one_thread<T>(mut round: impl FnMut() -> (bool, T)) -> T {
+pub(crate) fn on_one_thread<T>(mut round: impl FnMut() -> (bool, T)) -> T {
     for _ in 0..50 {
         if let (true, found) = round() {
             return found;

@@ -281,11 +281,13 @@ fn messages_survive_sockets_that_move_all_the_time() {
 #[test]
 fn a_runtime_closes_while_its_sockets_move() {
     within(|| {
+        let mut answers = 0;
         for round in 0..30 {
             let mut runtime = Runtime::builder().workers(2).build().unwrap();
             let busy = Gate::new();
-            let clients: Vec<_> = runtime.run(async {
-                driver().set_patience(1, 1);
+            let (driver, clients) = runtime.run(async {
+                let driver = driver();
+                driver.set_patience(1, 1);
                 let mut clients = Vec::new();
                 for _ in 0..4 {
                     let (stream, mut peer) = pair().await;
@@ -307,6 +309,7 @@ fn a_runtime_closes_while_its_sockets_move() {
                         let mut answers = 0;
                         while peer.write_all(b"ping").is_ok() && peer.read_exact(&mut back).is_ok()
                         {
+                            assert_eq!(&back, b"ping");
                             answers += 1;
                         }
                         answers
@@ -317,13 +320,16 @@ fn a_runtime_closes_while_its_sockets_move() {
                 if round % 2 == 1 {
                     busy.wait();
                 }
-                clients
+                (driver, clients)
             });
-            runtime.close();
+            let report = runtime.close();
+            assert_eq!(report.threads_left, 0, "{report}");
+            assert!(used(&driver).is_empty(), "sources are left in the driver");
             for client in clients {
-                let answers: u32 = client.join().unwrap();
-                assert!(answers < u32::MAX);
+                let answered: u32 = client.join().unwrap();
+                answers += answered;
             }
         }
+        assert!(answers > 0, "no runtime was closed in the middle of anything");
     });
 }

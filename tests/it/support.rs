@@ -6,6 +6,7 @@
 //! own ([`alone`]).
 #![forbid(unsafe_code)]
 
+pub use crate::dice::Dice;
 use async_channel::{Receiver, Sender};
 use heist::task::AbortHandle;
 use heist::{Builder, JoinHandle, Report, Runtime, timeout};
@@ -136,6 +137,14 @@ pub fn descriptors() -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The memory that this process holds now, in bytes.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    1024 * kilobytes.expect("a number of kilobytes")
 }
 
 /// A name for the threads of one runtime that no other runtime of this process has.
@@ -558,49 +567,6 @@ pub struct OpenOnDrop(pub Gate);
 impl Drop for OpenOnDrop {
     fn drop(&mut self) {
         self.0.open();
-    }
-}
-
-// ---- chance ----
-
-/// Reproducible randomness: prints its seed, and takes it from `HEIST_SEED` if that is set.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Seeds it for a test.
-    pub fn new(test: &str) -> Dice {
-        let given = std::env::var("HEIST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_nanos() as u64)
-        });
-        println!("{test}: HEIST_SEED={seed}");
-        Dice(seed | 1)
-    }
-
-    /// One with a seed of its own, for another thread.
-    pub fn fork(&mut self) -> Dice {
-        Dice(self.next() | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
-
-    /// True once in `n` times.
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
     }
 }
 
