@@ -30,7 +30,7 @@ const SCHEDULING: Duration = Duration::from_millis(10);
 
 /// How long a worker is blocked in a round if nobody serves what it has: far longer than anything
 /// that is measured, and than most pauses of a machine.
-const BLOCK: Duration = Duration::from_secs(1);
+const BLOCK: Duration = Duration::from_millis(500);
 
 const ROUNDS: usize = 8;
 
@@ -38,7 +38,7 @@ const ROUNDS: usize = 8;
 const ATTEMPTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Blocks threads until all that is measured in a round has been served, or for [`BLOCK`].
+/// Blocks threads until all that is measured in a round has been served, at most for [`BLOCK`].
 #[derive(Clone)]
 pub(crate) struct Block(Arc<(Mutex<usize>, Condvar)>);
 
@@ -55,16 +55,11 @@ impl Block {
         drop(self.0.1.wait_timeout_while(left, BLOCK, |left| *left > 0));
     }
 
-    /// One of them is served.
-    pub(crate) fn served(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.1.notify_all();
-    }
-
     /// Does as `future`, whose end is that one of them is served.
     pub(crate) async fn serve<T>(self, future: impl Future<Output = T>) -> T {
         let output = future.await;
-        self.served();
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.1.notify_all();
         output
     }
 }
@@ -77,7 +72,7 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 
 /// Whether these rounds, in order, show that the work is done while the worker is blocked.
 fn is_served(late: &[Duration]) -> bool {
-    // One round may have met a machine that stood still.
+    // One round may have met a machine that stood still. Half, since a timer is not late before it is due.
     late[ROUNDS - 2] < BLOCK / 2
 }
 

@@ -6,9 +6,9 @@
 //! by side. A round in which that happened shows nothing and is done again.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, within};
+use crate::support::{Gate, own_pair, within};
 use futures::future::poll_immediate;
-use heist::net::{TcpListener, TcpStream};
+use heist::net::TcpListener;
 use heist::time::{Instant, sleep};
 use heist::{Handle, Runtime, yield_now};
 use heist_core::{BUDGET, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE};
@@ -343,10 +343,7 @@ async fn pauses() -> Pauses {
     let end = std::time::Instant::now() + ROUND;
     let task = heist::spawn(longest(end, async || yield_now().await));
     let timer = heist::spawn(longest(end, async || sleep(Duration::from_millis(5)).await));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
-    let (client, server) = (client.unwrap(), server.unwrap().0);
+    let (client, server) = own_pair().await;
     drop(heist::spawn(async move {
         let mut byte = [0];
         while server.read(&mut byte).await.unwrap() == 1 {

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use crate::blocked::{Block, assert_held_up_at_most_once, assert_served_in_time};
-use crate::support::{Gate, Name, OpenOnDrop, eventually, poll_once, within};
-use heist::net::{TcpListener, TcpStream};
+use crate::support::{Gate, Name, OpenOnDrop, eventually, pair, poll_once, within};
+use heist::net::TcpStream;
 use heist::time::sleep;
 use heist::{Builder, Report, yield_now};
 use std::io::Write;
@@ -16,14 +16,6 @@ use std::time::{Duration, Instant};
 
 /// When the timers of these tests are due, after the block has begun.
 const DUE: Duration = Duration::from_millis(40);
-
-/// A stream of the runtime, and its other end.
-async fn pair() -> (TcpStream, std::net::TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    peer.set_nodelay(true).unwrap();
-    (listener.accept().await.unwrap().0, peer)
-}
 
 /// Reads one byte; when it came.
 async fn read_one(stream: TcpStream) -> Instant {

@@ -8,6 +8,7 @@
 
 pub use crate::dice::Dice;
 use async_channel::{Receiver, Sender};
+use heist::net::{TcpListener, TcpStream};
 use heist::task::AbortHandle;
 use heist::{Builder, JoinHandle, Report, Runtime, timeout};
 use std::any::Any;
@@ -15,6 +16,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
 use std::io::Read;
+use std::net::TcpStream as StdStream;
 use std::pin::Pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -230,6 +232,27 @@ impl ThreadCount {
     pub fn ended(&self) -> usize {
         self.ended.load(Ordering::SeqCst)
     }
+}
+
+// ---- sockets ----
+
+/// One of ours, connected to one of the standard library's, in which a read that hangs fails.
+pub async fn pair() -> (TcpStream, StdStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let peer = StdStream::connect(address).expect("a peer");
+    peer.set_nodelay(true).expect("it is open");
+    let set = peer.set_read_timeout(Some(LIMIT / 2));
+    set.expect("it is open");
+    (listener.accept().await.expect("a connection").0, peer)
+}
+
+/// Two of ours: who connected, and who was accepted.
+pub async fn own_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
+    (client.expect("a client"), server.expect("a server").0)
 }
 
 // ---- a process of its own ----
