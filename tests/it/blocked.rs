@@ -451,7 +451,7 @@ pub(crate) fn assert_held_up_at_most_once(
     let is_in_time = |late: &[Duration]| late[7] < BOUND + SCHEDULING;
     let _turn = turn();
     let (late, on_main) = within(move || {
-        let mut rounds = || {
+        let rounds = || {
             let (mut late, on_main) = beside();
             late.sort_unstable();
             (late, on_main)

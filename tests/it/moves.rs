@@ -318,6 +318,9 @@ fn a_runtime_closes_while_its_sockets_move() {
                 answers += answered;
             }
         }
-        assert!(answers > 0, "no runtime was closed in the middle of anything");
+        assert!(
+            answers > 0,
+            "no runtime was closed in the middle of anything"
+        );
     });
 }

@@ -289,7 +289,10 @@ pub fn alone(program: &str, wrapper: &[&str], scenario: &str, variables: &[(&str
 #[track_caller]
 pub fn output_of(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(error) => panic!("{command:?} could not be started: {error}"),
