@@ -382,50 +382,66 @@ async fn longest<S: AsyncFnMut()>(end: std::time::Instant, mut step: S) -> Durat
 type Load = fn(Handle, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = Threads> + Send>>;
 type Threads = Vec<thread::JoinHandle<()>>;
 
+/// How often the rounds are done until nobody pauses for too long.
+const ATTEMPTS: usize = 3;
+
 /// Rounds with one worker and with two: nobody pauses for longer than the bound in the best, nor for as
 /// long as a round in the better half.
 #[track_caller]
 fn assert_no_pause(what: &str, load: Load) {
     let _turn = crate::blocked::turn();
     for workers in [1, 2] {
-        let mut rounds = within(move || {
-            let round = || {
-                // Spares are for blocked workers; here they would hide who starves.
-                let builder = Runtime::builder().workers(workers).spare_workers(0);
-                let runtime = builder.build().unwrap();
-                let handle = runtime.handle();
-                let stop = Arc::new(AtomicBool::new(false));
-                let (inside, stopped) = (handle.clone(), stop.clone());
-                let task = handle.spawn(async move {
-                    let threads = load(inside, stopped).await;
-                    (pauses().await, threads)
-                });
-                let (pauses, threads) = handle.block_on(task).unwrap();
-                stop.store(true, Ordering::SeqCst);
-                drop(runtime);
-                for thread in threads {
-                    thread.join().unwrap();
-                }
-                pauses
-            };
-            (0..ROUNDS).map(|_| round()).collect::<Vec<Pauses>>()
-        });
-        type Pause = fn(&Pauses) -> Duration;
-        let pauses: [(&str, Pause); 3] = [
-            ("task", |round| round.task),
-            ("timer", |round| round.timer),
-            ("socket", |round| round.socket),
-        ];
-        for (who, pause) in pauses {
-            rounds.sort_by_key(pause);
-            let all: Vec<Duration> = rounds.iter().map(pause).collect();
-            println!("{what}, {workers} workers, the {who}: {all:?}");
-            assert!(
-                all[0] <= PAUSE && all[ROUNDS / 2] < ROUND,
-                "{what}, {workers} workers: the {who} paused for {all:?}"
-            );
+        let mut paused = None;
+        for _ in 0..ATTEMPTS {
+            paused = too_long(within(move || {
+                (0..ROUNDS).map(|_| round(workers, load)).collect()
+            }));
+            if paused.is_none() {
+                break;
+            }
+        }
+        if let Some(paused) = paused {
+            panic!("{what}, {workers} workers: {paused}");
         }
     }
+}
+
+/// One round beside the load, on a runtime of its own.
+fn round(workers: usize, load: Load) -> Pauses {
+    // Spares are for blocked workers; here they would hide who starves.
+    let builder = Runtime::builder().workers(workers).spare_workers(0);
+    let runtime = builder.build().unwrap();
+    let handle = runtime.handle();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (inside, stopped) = (handle.clone(), stop.clone());
+    let task = handle.spawn(async move {
+        let threads = load(inside, stopped).await;
+        (pauses().await, threads)
+    });
+    let (pauses, threads) = handle.block_on(task).unwrap();
+    stop.store(true, Ordering::SeqCst);
+    drop(runtime);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    pauses
+}
+
+/// Who paused for too long in these rounds, if anybody did.
+fn too_long(mut rounds: Vec<Pauses>) -> Option<String> {
+    type Pause = fn(&Pauses) -> Duration;
+    let pauses: [(&str, Pause); 3] = [
+        ("task", |round| round.task),
+        ("timer", |round| round.timer),
+        ("socket", |round| round.socket),
+    ];
+    pauses.into_iter().find_map(|(who, pause)| {
+        rounds.sort_by_key(pause);
+        let all: Vec<Duration> = rounds.iter().map(pause).collect();
+        println!("the {who}: {all:?}");
+        let is_kept = all[0] <= PAUSE && all[ROUNDS / 2] < ROUND;
+        (!is_kept).then(|| format!("the {who} paused for {all:?}"))
+    })
 }
 
 /// Two tasks that wake each other for ever.
