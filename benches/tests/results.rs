@@ -14,7 +14,7 @@ use heist_benches::{Figures, RuntimeId, Shape};
 const COMPARE: &str = env!("CARGO_BIN_EXE_compare");
 const MEMORY: &str = env!("CARGO_BIN_EXE_memory");
 /// Processes at once. Most of them wait for timetables.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// What a process with one batch of the shape in small answers.
 fn answer(one: &One) -> Result<String, String> {

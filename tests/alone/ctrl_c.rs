@@ -997,10 +997,12 @@ fn type_it_at_a_terminal() {
         .stdin(Stdio::from(line.try_clone().unwrap()))
         .stdout(Stdio::from(line.try_clone().unwrap()))
         .stderr(Stdio::from(line));
-    // SAFETY: between fork and exec it makes three calls that are async-signal-safe, and
+    // SAFETY: between fork and exec it makes four calls that are async-signal-safe, and
     // `last_os_error` only reads a number.
     unsafe {
         command.pre_exec(|| {
+            // Its end if it hears nothing, whatever becomes of this test.
+            libc::alarm(LIMIT.as_secs() as libc::c_uint / 2);
             // A shell starts what runs in its background with the signal ignored, which is inherited, and
             // which is somebody else's disposition to heist.
             libc::signal(libc::SIGINT, libc::SIG_DFL);

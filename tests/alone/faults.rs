@@ -187,7 +187,7 @@ pub(crate) fn some_fail() {
     let mut failed = 0;
     for _ in 0..2 {
         runtime.run(async {
-            let limit = Duration::from_secs(2);
+            let limit = Duration::from_secs(1);
             let streams = heist::spawn(timeout(limit, streams()));
             let datagrams = heist::spawn(timeout(limit, datagrams()));
             timers().await.expect("timers need no call that may fail");

@@ -15,7 +15,9 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use heist::net::{TcpListener, TcpStream, UdpSocket};
 use heist::time::{Instant, interval, sleep, sleep_until, timeout};
 use heist::{Handle, Runtime, TaskGroup, catch_cancel, yield_now};
-use heist_tests::support::{Name, Reports, ThreadCount, eventually, text_of, within, within_for};
+use heist_tests::support::{
+    Name, Reports, ThreadCount, eventually, own_pair, text_of, within, within_for,
+};
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::Pin;
@@ -178,13 +180,6 @@ const NAMES: [&str; 16] = [
     "shield",
 ];
 
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-    let address = listener.local_addr().expect("an address");
-    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
-    (client.expect("a client"), server.expect("a server").0)
-}
-
 /// Writes until the other side must read.
 async fn fill(stream: &TcpStream) {
     let full = async {
@@ -227,7 +222,7 @@ async fn place(name: &str) -> Place {
             Place::new(async move { assert!(limited.await.is_err()) }, async {})
         }
         "poll_read" => {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let waits = async move {
                 let read = (&mut &server).read(&mut [0; 8]).await;
                 assert_eq!(read.expect("it is open"), 1);
@@ -238,7 +233,7 @@ async fn place(name: &str) -> Place {
             })
         }
         "poll_write" => {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             fill(&client).await;
             let waits = async move {
                 let wrote = (&mut &client).write(b"x").await;
@@ -254,7 +249,7 @@ async fn place(name: &str) -> Place {
             })
         }
         "read" => {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let waits = async move {
                 let read = server.read(&mut [0; 8]).await;
                 assert_eq!(read.expect("it is open"), 1);
@@ -265,7 +260,7 @@ async fn place(name: &str) -> Place {
             })
         }
         "readable and poll_read" => {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let waits = async move {
                 let both = &server;
                 let mut buffer = [0; 8];
@@ -499,7 +494,7 @@ fn a_bad_waker_harms_nobody_wherever_it_waits() {
 fn a_socket_goes_on_after_a_bad_waker() {
     on_runtime(|| async {
         for op in [Op::Clone, Op::Wake, Op::Drop] {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let poll = move |cx: &mut Context<'_>| {
                 let mut buffer = [0; 8];
                 let polled = futures::AsyncRead::poll_read(Pin::new(&mut &server), cx, &mut buffer);

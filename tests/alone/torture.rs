@@ -5,12 +5,11 @@
 //! is planted in the program, which must then be found.
 #![forbid(unsafe_code)]
 
-mod dice;
 mod ledger;
 mod program;
 
-use dice::Dice;
 use heist::{RunError, Runtime, ShutdownReport};
+use heist_tests::dice::Dice;
 use ledger::{Count, End, Ledger, OnPurpose};
 use program::World;
 use std::cell::Cell;
@@ -168,7 +167,7 @@ struct Ran {
 }
 
 fn run(seed: u64, fault: Option<Fault>) -> Ran {
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::seeded(seed);
     let ledger = Arc::new(Ledger::new(fault));
     let world = Arc::new(World::new(
         Arc::clone(&ledger),

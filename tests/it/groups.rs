@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{
-    Drops, Reports, Signal, Tally, eventually, in_a_task, panic_text, text_of, with_own_handle,
-    within,
+    Drops, LIMIT, Reports, Signal, Tally, eventually, in_a_task, panic_text, text_of,
+    with_own_handle, within,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join, poll_fn};
@@ -386,8 +386,16 @@ fn groups_beside_each_other_end_in_peace() {
             };
             let begin = Instant::now();
             if limited {
-                let limit = Duration::from_millis(20);
-                assert!(timeout(limit, counted).await.is_err());
+                let mut limit = timeout(LIMIT, counted);
+                let (began, deadline) = (began.clone(), limit.handle());
+                // Not before both have begun.
+                let expires = heist::spawn(async move {
+                    began.wait().await;
+                    began.wait().await;
+                    deadline.reschedule(Instant::now()).unwrap();
+                });
+                assert!(limit.await.is_err());
+                expires.await.unwrap();
             } else {
                 let began = began.clone();
                 let task = heist::spawn(async move {
@@ -1329,10 +1337,16 @@ fn a_timeout_around_a_group_waits_for_its_children() {
         let (log, began) = (Log::default(), Signal::new());
         let group = TaskGroup::run::<_, _, ()>(async |g| {
             g.spawn(log.clone().cleans::<()>(began.clone()));
-            began.wait().await;
             pending().await
         });
-        assert!(timeout(Duration::from_millis(20), group).await.is_err());
+        let mut limited = timeout(LIMIT, group);
+        let deadline = limited.handle();
+        // Not before the child has begun.
+        let expires = async {
+            began.wait().await;
+            deadline.reschedule(Instant::now()).unwrap();
+        };
+        assert!(join(limited, expires).await.0.is_err());
         assert_eq!((log.count("no reason"), cancelling()), (1, 0));
         yield_now().await;
     });

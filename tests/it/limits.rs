@@ -902,7 +902,17 @@ fn requests_to_a_task_with_many_timeouts_cost_what_they_touch() {
         });
         begin.elapsed()
     }
-    let few = (0..10).map(|_| time(1_000)).sum::<Duration>();
-    let many = time(10_000);
-    assert!(many < 4 * few, "{many:?}, and ten times fewer {few:?}");
+    // In the best of three: others use this machine as well.
+    let times = (0..3).map(|_| {
+        let few = (0..10).map(|_| time(1_000)).sum::<Duration>();
+        (time(10_000), few)
+    });
+    let mut too_long = Vec::new();
+    for (many, few) in times {
+        if many < 4 * few {
+            return;
+        }
+        too_long.push((many, few));
+    }
+    panic!("with many, and ten times with fewer: {too_long:?}");
 }

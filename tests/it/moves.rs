@@ -2,9 +2,9 @@
 //! whatever arrives meanwhile, is not lost.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, OpenOnDrop, within, within_for};
+use crate::support::{Gate, OpenOnDrop, own_pair, pair, within, within_for};
 use async_channel::Sender;
-use heist::net::{TcpListener, TcpStream};
+use heist::net::TcpStream;
 use heist::{Runtime, yield_now};
 use heist_io::{Driver, MOVE_AFTER};
 use std::io::{Read, Write};
@@ -25,15 +25,6 @@ fn used(driver: &Driver) -> Vec<usize> {
     (0..driver.shards())
         .filter(|shard| driver.is_used(*shard))
         .collect()
-}
-
-/// A connection; the listener is gone. What hangs on the other side fails within seconds.
-async fn pair() -> (TcpStream, StdStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
-    peer.set_nodelay(true).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-    (listener.accept().await.unwrap().0, peer)
 }
 
 /// Sends back what comes, to the end.
@@ -232,11 +223,8 @@ fn messages_survive_sockets_that_move_all_the_time() {
             let progress = Arc::new(Progress::default());
             let mut tasks = Vec::new();
             for _ in 0..PAIRS {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let address = listener.local_addr().unwrap();
-                let (client, server) =
-                    futures::join!(TcpStream::connect(address), listener.accept());
-                let (client, server) = (Arc::new(client.unwrap()), server.unwrap().0);
+                let (client, server) = own_pair().await;
+                let client = Arc::new(client);
                 tasks.push(heist::spawn(echo(server)));
                 let (permit, permits) = async_channel::bounded::<()>(WINDOW);
                 let writer = client.clone();
@@ -281,11 +269,13 @@ fn messages_survive_sockets_that_move_all_the_time() {
 #[test]
 fn a_runtime_closes_while_its_sockets_move() {
     within(|| {
+        let mut answers = 0;
         for round in 0..30 {
             let mut runtime = Runtime::builder().workers(2).build().unwrap();
             let busy = Gate::new();
-            let clients: Vec<_> = runtime.run(async {
-                driver().set_patience(1, 1);
+            let (driver, clients) = runtime.run(async {
+                let driver = driver();
+                driver.set_patience(1, 1);
                 let mut clients = Vec::new();
                 for _ in 0..4 {
                     let (stream, mut peer) = pair().await;
@@ -307,6 +297,7 @@ fn a_runtime_closes_while_its_sockets_move() {
                         let mut answers = 0;
                         while peer.write_all(b"ping").is_ok() && peer.read_exact(&mut back).is_ok()
                         {
+                            assert_eq!(&back, b"ping");
                             answers += 1;
                         }
                         answers
@@ -317,13 +308,19 @@ fn a_runtime_closes_while_its_sockets_move() {
                 if round % 2 == 1 {
                     busy.wait();
                 }
-                clients
+                (driver, clients)
             });
-            runtime.close();
+            let report = runtime.close();
+            assert_eq!(report.threads_left, 0, "{report}");
+            assert!(used(&driver).is_empty(), "sources are left in the driver");
             for client in clients {
-                let answers: u32 = client.join().unwrap();
-                assert!(answers < u32::MAX);
+                let answered: u32 = client.join().unwrap();
+                answers += answered;
             }
         }
+        assert!(
+            answers > 0,
+            "no runtime was closed in the middle of anything"
+        );
     });
 }

@@ -2,7 +2,7 @@
 //! Never a hang, never a spin.
 #![forbid(unsafe_code)]
 
-use crate::support::{alone, eventually, within};
+use crate::support::{alone, eventually, own_pair, pair, within};
 use futures::future::poll_immediate;
 use heist::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use heist::time::{Duration, sleep, timeout};
@@ -30,21 +30,6 @@ async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
-}
-
-/// One of ours, connected to one of the standard library's.
-async fn pair() -> (TcpStream, StdStream) {
-    let (listener, address) = listen().await;
-    let peer = StdStream::connect(address).unwrap();
-    peer.set_nodelay(true).unwrap();
-    (listener.accept().await.unwrap().0, peer)
-}
-
-/// Two of ours.
-async fn own_pair() -> (TcpStream, TcpStream) {
-    let (listener, address) = listen().await;
-    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
-    (client.unwrap(), server.unwrap().0)
 }
 
 /// Data and the end of the stream arrive together, before or while somebody waits. Both must be

@@ -3,9 +3,9 @@
 //! debug mode tells of it. Bounds and rounds are those of `blocked.rs`.
 #![forbid(unsafe_code)]
 
-use crate::blocked::{BLOCK, assert_served_in_time, turn};
-use crate::support::{Gate, Name, OpenOnDrop, eventually, poll_once, within};
-use heist::net::{TcpListener, TcpStream};
+use crate::blocked::{Block, assert_held_up_at_most_once, assert_served_in_time};
+use crate::support::{Gate, Name, OpenOnDrop, eventually, pair, poll_once, within};
+use heist::net::TcpStream;
 use heist::time::sleep;
 use heist::{Builder, Report, yield_now};
 use std::io::Write;
@@ -16,14 +16,6 @@ use std::time::{Duration, Instant};
 
 /// When the timers of these tests are due, after the block has begun.
 const DUE: Duration = Duration::from_millis(40);
-
-/// A stream of the runtime, and its other end.
-async fn pair() -> (TcpStream, std::net::TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    peer.set_nodelay(true).unwrap();
-    (listener.accept().await.unwrap().0, peer)
-}
 
 /// Reads one byte; when it came.
 async fn read_one(stream: TcpStream) -> Instant {
@@ -42,12 +34,15 @@ fn the_driver_is_not_held_across_a_poll() {
             let ((a, mut peer_a), (b, mut peer_b), (c, mut peer_c)) =
                 (pair().await, pair().await, pair().await);
             let (began, is_blocked) = mpsc::channel();
+            let block = Block::until(2);
+            let reads = |stream| heist::spawn(block.clone().serve(read_one(stream)));
+            let blocks = block.clone();
             let first = heist::spawn(async move {
                 let at = read_one(a).await;
                 began.send(at).unwrap();
-                thread::sleep(BLOCK);
+                blocks.wait();
             });
-            let (second, third) = (heist::spawn(read_one(b)), heist::spawn(read_one(c)));
+            let (second, third) = (reads(b), reads(c));
             for _ in 0..20 {
                 yield_now().await;
             }
@@ -131,14 +126,14 @@ where
 fn tasks_of_a_blocked_worker_while_the_other_is_never_idle() {
     beside_a_worker_that_is_never_idle("tasks beside a yield loop", || async {
         let (tell, told) = mpsc::channel();
-        let begin = Instant::now();
+        let (begin, block) = (Instant::now(), Block::until(100));
         for _ in 0..100 {
             let tell = tell.clone();
-            drop(heist::spawn(async move {
+            drop(heist::spawn(block.clone().serve(async move {
                 tell.send(begin.elapsed()).unwrap();
-            }));
+            })));
         }
-        thread::sleep(BLOCK);
+        block.wait();
         told
     });
 }
@@ -149,18 +144,19 @@ fn sockets_and_timers_of_a_blocked_worker_while_the_other_is_never_idle() {
     beside_a_worker_that_is_never_idle("socket and timers beside a yield loop", || async {
         let (tell, told) = mpsc::channel();
         let (stream, mut peer) = pair().await;
+        let block = Block::until(6);
         let (begin, written) = (Instant::now(), Arc::new(Mutex::new(None)));
         for _ in 0..5 {
             let (mut timer, tell) = (sleep(DUE), tell.clone());
             assert!(poll_once(&mut timer).is_pending());
-            drop(heist::spawn(async move {
+            drop(heist::spawn(block.clone().serve(async move {
                 timer.await;
                 tell.send(begin.elapsed().saturating_sub(DUE)).unwrap();
-            }));
+            })));
         }
         let (reads, is_written) = (Gate::new(), written.clone());
         let waits = reads.clone();
-        drop(heist::spawn(async move {
+        drop(heist::spawn(block.clone().serve(async move {
             let mut byte = [0];
             let mut read = Box::pin(stream.read(&mut byte));
             if poll_once(&mut read).is_pending() {
@@ -169,13 +165,13 @@ fn sockets_and_timers_of_a_blocked_worker_while_the_other_is_never_idle() {
             assert_eq!(read.await.unwrap(), 1);
             let at: Option<Instant> = *is_written.lock().unwrap();
             tell.send(at.unwrap().elapsed()).unwrap();
-        }));
+        })));
         let writer = thread::spawn(move || {
             reads.wait();
             *written.lock().unwrap() = Some(Instant::now());
             peer.write_all(b"x").unwrap();
         });
-        thread::sleep(BLOCK);
+        block.wait();
         writer.join().unwrap();
         told
     });
@@ -189,27 +185,27 @@ fn all_workers_blocked(workers: usize) {
         let mut runtime = name.builder().workers(workers).build().unwrap();
         let late = runtime.run(async {
             let (stream, mut peer) = pair().await;
-            let reader = heist::spawn(read_one(stream));
+            let block = Block::until(2);
+            let reader = heist::spawn(block.clone().serve(read_one(stream)));
             let (armed, is_armed) = async_channel::bounded(1);
-            let sleeper = heist::spawn(async move {
+            let sleeper = heist::spawn(block.clone().serve(async move {
                 let mut timer = sleep(DUE);
                 assert!(poll_once(&mut timer).is_pending());
                 armed.try_send(Instant::now() + DUE).unwrap();
                 timer.await;
                 Instant::now()
-            });
+            }));
             let due: Instant = is_armed.recv().await.unwrap();
             for _ in 0..20 {
                 yield_now().await;
             }
-            let end = Instant::now() + BLOCK;
             let blocked: Vec<_> = (1..workers)
                 .map(|_| {
                     let gate = Gate::new();
-                    let inside = gate.clone();
+                    let (inside, block) = (gate.clone(), block.clone());
                     let task = heist::spawn(async move {
                         inside.open();
-                        thread::sleep(end.saturating_duration_since(Instant::now()));
+                        block.wait();
                     });
                     (gate, task)
                 })
@@ -217,7 +213,7 @@ fn all_workers_blocked(workers: usize) {
             blocked.iter().for_each(|(gate, _)| gate.wait());
             let written = Instant::now();
             peer.write_all(b"x").unwrap();
-            thread::sleep(end.saturating_duration_since(Instant::now()));
+            block.wait();
             let (read, slept) = (reader.await.unwrap(), sleeper.await.unwrap());
             for (_, task) in blocked {
                 task.await.unwrap();
@@ -259,8 +255,10 @@ fn a_visitor(workers: usize) {
             let (stream, mut peer) = pair().await;
             let waits = Gate::new();
             let is_waiting = waits.clone();
+            let block = Block::until(1);
+            let visit = block.clone();
             let visitor = thread::spawn(move || {
-                handle.block_on(async move {
+                handle.block_on(visit.serve(async move {
                     let begin = Instant::now();
                     let mut timer = sleep(DUE);
                     assert!(poll_once(&mut timer).is_pending());
@@ -272,12 +270,12 @@ fn a_visitor(workers: usize) {
                     let read = Instant::now();
                     timer.await;
                     (read, begin.elapsed().saturating_sub(DUE))
-                })
+                }))
             });
             waits.wait();
             let written = Instant::now();
             peer.write_all(b"x").unwrap();
-            thread::sleep(BLOCK);
+            block.wait();
             let (read, timer_late) = visitor.join().unwrap();
             read.saturating_duration_since(written).max(timer_late)
         })
@@ -298,10 +296,9 @@ fn a_visitor_goes_on_while_main_blocks_one_of_two_workers() {
 /// the thread takes no Send tasks, and the local task is on time.
 #[test]
 fn local_tasks_are_held_up_by_blocking_tasks_at_most_once() {
-    let _turn = turn();
-    within(|| {
+    assert_held_up_at_most_once("the local task", || {
         let mut runtime = Builder::new().workers(2).build().unwrap();
-        let (mut late, on_main) = runtime.run(async {
+        runtime.run(async {
             let main = thread::current().id();
             let on_main = Arc::new(AtomicUsize::new(0));
             let local = heist::spawn_local({
@@ -330,18 +327,7 @@ fn local_tasks_are_held_up_by_blocking_tasks_at_most_once() {
                 }
             });
             (local.await.unwrap(), on_main.load(Ordering::SeqCst))
-        });
-        late.sort_unstable();
-        println!("the local task was late by {late:?}; {on_main} blocking tasks on its thread");
-        // Of twenty, as for `main` in `blocked.rs`.
-        assert!(
-            on_main <= 2,
-            "{on_main} blocking tasks ran on the thread of local tasks"
-        );
-        assert!(
-            late[7] < Duration::from_millis(20),
-            "the local task was late by {late:?}"
-        );
+        })
     });
 }
 
@@ -446,11 +432,11 @@ fn a_destructor_that_blocks_holds_nobody_up() {
     struct Blocks(Instant, mpsc::Sender<Duration>);
     impl Drop for Blocks {
         fn drop(&mut self) {
-            let (begin, tell) = (self.0, self.1.clone());
-            drop(heist::spawn(async move {
+            let (begin, tell, block) = (self.0, self.1.clone(), Block::until(1));
+            drop(heist::spawn(block.clone().serve(async move {
                 tell.send(begin.elapsed()).unwrap();
-            }));
-            thread::sleep(BLOCK);
+            })));
+            block.wait();
         }
     }
     assert_served_in_time("spawned by a destructor that then blocks", || {

@@ -6,15 +6,19 @@
 //! own ([`alone`]).
 #![forbid(unsafe_code)]
 
+pub use crate::dice::Dice;
 use async_channel::{Receiver, Sender};
+use heist::net::{TcpListener, TcpStream};
 use heist::task::AbortHandle;
 use heist::{Builder, JoinHandle, Report, Runtime, timeout};
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
+use std::io::Read;
+use std::net::TcpStream as StdStream;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -137,6 +141,14 @@ pub fn descriptors() -> Vec<String> {
     found
 }
 
+/// The memory that this process holds now, in bytes.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    1024 * kilobytes.expect("a number of kilobytes")
+}
+
 /// A name for the threads of one runtime that no other runtime of this process has.
 ///
 /// The system cuts names at 15 bytes, and heist adds up to 9 of its own.
@@ -222,6 +234,27 @@ impl ThreadCount {
     }
 }
 
+// ---- sockets ----
+
+/// One of ours, connected to one of the standard library's, in which a read that hangs fails.
+pub async fn pair() -> (TcpStream, StdStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let peer = StdStream::connect(address).expect("a peer");
+    peer.set_nodelay(true).expect("it is open");
+    let set = peer.set_read_timeout(Some(LIMIT / 2));
+    set.expect("it is open");
+    (listener.accept().await.expect("a connection").0, peer)
+}
+
+/// Two of ours: who connected, and who was accepted.
+pub async fn own_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
+    (client.expect("a client"), server.expect("a server").0)
+}
+
 // ---- a process of its own ----
 
 /// What became of a program.
@@ -239,55 +272,60 @@ pub struct Ended {
 pub fn alone(program: &str, wrapper: &[&str], scenario: &str, variables: &[(&str, &str)]) -> Ended {
     let mut words = wrapper.to_vec();
     words.extend([program, scenario]);
-    let child = Command::new(words[0])
-        .args(&words[1..])
-        .env_remove("HEIST_DEBUG")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env_remove("HEIST_DEBUG");
+    let ended = output_of(command.envs(variables.iter().copied()));
+    let output = format!(
+        "{}{}",
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    // What has ended without saying so has not looked at anything.
+    let ok = ended.status.success() && output.contains(ALL_IS_WELL);
+    Ended { ok, output }
+}
+
+/// Runs a command to its end, with nothing to read. A hang is killed and fails.
+#[track_caller]
+pub fn output_of(command: &mut Command) -> Output {
+    command.stdin(Stdio::null());
+    let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => panic!("{words:?} could not be started: {error}"),
+        Err(error) => panic!("{command:?} could not be started: {error}"),
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = pipe.expect("a pipe").read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
-    let stdout = read(stdout.map(|pipe| Box::new(pipe) as _));
-    let stderr = read(stderr.map(|pipe| Box::new(pipe) as _));
+    let (stdout, stderr) = (read_all(stdout), read_all(stderr));
     let begin = Instant::now();
     let status = loop {
         match child.try_wait().expect("a child can be waited for") {
-            Some(status) => break Some(status),
+            Some(status) => break status,
             None if begin.elapsed() > 2 * LIMIT => {
                 let _ = child.kill();
                 let _ = child.wait();
-                break None;
+                // Whoever the child left behind may still hold the pipes: they are not waited for.
+                panic!("it hangs: no end within {:?}: {command:?}", 2 * LIMIT);
             }
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
-    let Some(status) = status else {
-        // Whoever the child left behind may still hold the pipes: they are not waited for.
-        panic!(
-            "the scenario `{scenario}` hangs: no end within {:?} ({words:?})",
-            2 * LIMIT
-        );
-    };
-    let output = format!(
-        "{}{}",
-        stdout.join().expect("a reader does not panic"),
-        stderr.join().expect("a reader does not panic"),
-    );
-    // What has ended without saying so has not looked at anything.
-    let ok = status.success() && output.contains(ALL_IS_WELL);
-    Ended { ok, output }
+    Output {
+        status,
+        stdout: stdout.join().expect("a reader does not panic"),
+        stderr: stderr.join().expect("a reader does not panic"),
+    }
+}
+
+/// Reads a pipe to its end, on a thread of its own.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.expect("a pipe").read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 /// The last line of a scenario that has found what it wanted.
@@ -555,49 +593,6 @@ pub struct OpenOnDrop(pub Gate);
 impl Drop for OpenOnDrop {
     fn drop(&mut self) {
         self.0.open();
-    }
-}
-
-// ---- chance ----
-
-/// Reproducible randomness: prints its seed, and takes it from `HEIST_SEED` if that is set.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Seeds it for a test.
-    pub fn new(test: &str) -> Dice {
-        let given = std::env::var("HEIST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_nanos() as u64)
-        });
-        println!("{test}: HEIST_SEED={seed}");
-        Dice(seed | 1)
-    }
-
-    /// One with a seed of its own, for another thread.
-    pub fn fork(&mut self) -> Dice {
-        Dice(self.next() | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
-
-    /// True once in `n` times.
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
     }
 }
 

@@ -10,6 +10,7 @@ use heist::MainThread;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const ALONE: &str = env!("CARGO_BIN_EXE_alone");
 
@@ -73,8 +74,11 @@ impl Drop for Public {
 /// Runs a scenario as a user of its own that may have so many threads; `None` if that cannot be done
 /// here.
 fn with_limit(threads: u32, scenario: &str) -> Option<Ended> {
-    // A user per test, since the limit is one for all processes of a user.
-    let user = (64_100 + scenario.bytes().map(u32::from).sum::<u32>() % 900 + threads).to_string();
+    // A user of its own each time, since the limit is one for all processes of a user: also for those of
+    // another run of these tests on the same machine.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let user = (20_000 + number % 45_000).to_string();
     let (uid, gid, limit) = (
         format!("--reuid={user}"),
         format!("--regid={user}"),

@@ -1,12 +1,12 @@
 //! The clients: some that behave, and some that do not.
 #![forbid(unsafe_code)]
 
-use crate::random::Random;
 use crate::traffic::{Traffic, is_parting};
 use crate::wire::{CHUNK, Head, Kind, read_exact};
 use heist::net::TcpStream;
 use heist::time::Instant;
 use heist::{sleep, spawn, timeout};
+use heist_tests::dice::Dice;
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -57,7 +57,7 @@ const MANNERS: [(Manner, u64); 7] = [
 impl Client {
     /// So many of them, until the traffic is over.
     pub(crate) async fn run_all(self, count: u64, seed: u64) -> io::Result<()> {
-        let clients = (0..count).map(|number| spawn(self.clone().run(Random::new(seed, number))));
+        let clients = (0..count).map(|number| spawn(self.clone().run(Dice::stream(seed, number))));
         for client in clients.collect::<Vec<_>>() {
             client.await?;
         }
@@ -65,11 +65,11 @@ impl Client {
     }
 
     /// Goes on until the traffic is over.
-    async fn run(self, mut random: Random) {
+    async fn run(self, mut dice: Dice) {
         let _guard = self.traffic.guard();
         while !self.traffic.is_over() {
-            let manner = manner(&mut random);
-            match timeout(HANGS, self.connect(manner, &mut random)).await {
+            let manner = manner(&mut dice);
+            match timeout(HANGS, self.connect(manner, &mut dice)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self
                     .traffic
@@ -78,35 +78,35 @@ impl Client {
                     .traffic
                     .failed(|| format!("a client hangs: {manner:?}")),
             }
-            sleep(random.micros(0..PAUSE)).await;
+            sleep(dice.micros(0..PAUSE)).await;
         }
     }
 
-    async fn connect(&self, manner: Manner, random: &mut Random) -> io::Result<()> {
-        let server = self.servers[random.within(0..self.servers.len() as u64) as usize];
+    async fn connect(&self, manner: Manner, dice: &mut Dice) -> io::Result<()> {
+        let server = self.servers[dice.below(self.servers.len())];
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         match manner {
-            Manner::Talks => self.talk(stream, random).await,
-            Manner::HalfCloses => self.half_close(stream, random).await,
-            Manner::Resets => self.reset(stream, random).await,
-            Manner::Stalls => self.stall(stream, random).await,
-            Manner::TimesOut => self.time_out(stream, random).await,
-            Manner::Aborts => self.abort(stream, random).await,
+            Manner::Talks => self.talk(stream, dice).await,
+            Manner::HalfCloses => self.half_close(stream, dice).await,
+            Manner::Resets => self.reset(stream, dice).await,
+            Manner::Stalls => self.stall(stream, dice).await,
+            Manner::TimesOut => self.time_out(stream, dice).await,
+            Manner::Aborts => self.abort(stream, dice).await,
             Manner::Leaves => Ok(()),
         }
     }
 
-    async fn talk(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
-        for _ in 0..random.within(1..8) {
-            self.exchange(&stream, any(random)).await?;
+    async fn talk(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
+        for _ in 0..dice.within(1..8) {
+            self.exchange(&stream, any(dice)).await?;
         }
         stream.shutdown(Shutdown::Write)?;
         ended(&stream).await
     }
 
-    async fn half_close(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
-        let head = any(random);
+    async fn half_close(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
+        let head = any(dice);
         let write = async {
             write(&stream, head).await?;
             stream.shutdown(Shutdown::Write)
@@ -115,12 +115,12 @@ impl Client {
         ended(&stream).await
     }
 
-    async fn reset(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
+    async fn reset(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
         stream.set_linger(Some(Duration::ZERO))?;
-        let head = any(random);
+        let head = any(dice);
         // A long echo does not end before somebody reads.
-        let _ = timeout(random.micros(0..2000), write(&stream, head)).await;
-        if random.is_one_in(2) {
+        let _ = timeout(dice.micros(0..2000), write(&stream, head)).await;
+        if dice.one_in(2) {
             // Its beginning comes back in any case: no other request is too long to be sent at once.
             read_exact(&stream, &mut [0; 6]).await?;
         }
@@ -128,17 +128,17 @@ impl Client {
         Ok(())
     }
 
-    async fn stall(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
+    async fn stall(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
         let head = Head {
             kind: Kind::Hurry,
-            length: random.within(2..2000) as u32,
-            salt: random.next() as u8,
+            length: dice.within(2..2000) as u32,
+            salt: dice.number() as u8,
         };
         let body = head.chunk(0);
         let (first, second) = body.split_at(body.len() / 2);
         stream.write_all(&head.to_bytes()).await?;
         stream.write_all(first).await?;
-        sleep(random.micros(50_000..600_000)).await;
+        sleep(dice.micros(50_000..600_000)).await;
         let begin = Instant::now();
         let rest = async {
             stream.write_all(second).await?;
@@ -155,9 +155,9 @@ impl Client {
         Ok(())
     }
 
-    async fn time_out(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
-        let patience = Duration::from_micros(random.magnitude(13));
-        match timeout(patience, self.exchange(&stream, any(random))).await {
+    async fn time_out(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
+        let patience = Duration::from_micros(dice.magnitude(13));
+        match timeout(patience, self.exchange(&stream, any(dice))).await {
             Ok(done) => done,
             Err(_) => {
                 self.traffic.gave_up();
@@ -166,14 +166,14 @@ impl Client {
         }
     }
 
-    async fn abort(&self, stream: TcpStream, random: &mut Random) -> io::Result<()> {
-        let (client, head) = (self.clone(), any(random));
+    async fn abort(&self, stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
+        let (client, head) = (self.clone(), any(dice));
         let guard = self.traffic.guard();
         let task = spawn(async move {
             let _guard = guard;
             client.exchange(&stream, head).await
         });
-        sleep(Duration::from_micros(random.magnitude(12))).await;
+        sleep(Duration::from_micros(dice.magnitude(12))).await;
         match task.cancel().await {
             Ok(done) => done,
             Err(error) if error.is_cancelled() => {
@@ -193,9 +193,9 @@ impl Client {
     }
 }
 
-fn manner(random: &mut Random) -> Manner {
+fn manner(dice: &mut Dice) -> Manner {
     let total = MANNERS.iter().map(|(_, weight)| weight).sum();
-    let mut left = random.within(0..total);
+    let mut left = dice.within(0..total);
     for (manner, weight) in MANNERS {
         if left < weight {
             return manner;
@@ -206,7 +206,7 @@ fn manner(random: &mut Random) -> Manner {
 }
 
 /// A request of any kind but the one in a hurry. Half of them are echoes, a few of those long.
-fn any(random: &mut Random) -> Head {
+fn any(dice: &mut Dice) -> Head {
     let others = [
         Kind::Sleep,
         Kind::Blocking,
@@ -215,15 +215,15 @@ fn any(random: &mut Random) -> Head {
         Kind::Panic,
         Kind::Timers,
     ];
-    let (kind, bits) = if random.is_one_in(2) {
+    let (kind, bits) = if dice.one_in(2) {
         (Kind::Echo, 17)
     } else {
-        (others[random.within(0..others.len() as u64) as usize], 10)
+        (others[dice.below(others.len())], 10)
     };
     Head {
         kind,
-        length: random.magnitude(bits) as u32,
-        salt: random.next() as u8,
+        length: dice.magnitude(bits) as u32,
+        salt: dice.number() as u8,
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct Figure {
     value: fn(&Sample) -> f64,
     rise: Allowance,
     peak: Allowance,
-    is_time: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.resident,
         rise: up_to(0.05, 4.0 * MIB),
         peak: up_to(0.5, 16.0 * MIB),
-        is_time: false,
     },
     Figure {
         name: "heap in use",
@@ -69,7 +67,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         // workers come and go, and so it takes about ten minutes until it has that much.
         rise: up_to(0.05, 0.5 * MIB),
         peak: up_to(0.5, 4.0 * MIB),
-        is_time: false,
     },
     Figure {
         name: "threads",
@@ -77,7 +74,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.threads,
         rise: up_to(0.1, 2.0),
         peak: up_to(0.5, 16.0),
-        is_time: false,
     },
     Figure {
         name: "descriptors",
@@ -85,7 +81,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.descriptors,
         rise: up_to(0.1, 8.0),
         peak: up_to(0.5, 64.0),
-        is_time: false,
     },
     Figure {
         name: "tasks of the server",
@@ -93,7 +88,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.server_tasks,
         rise: up_to(0.1, 8.0),
         peak: up_to(0.5, 64.0),
-        is_time: false,
     },
     Figure {
         name: "tasks of the clients",
@@ -101,7 +95,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.client_tasks,
         rise: up_to(0.1, 8.0),
         peak: up_to(0.5, 64.0),
-        is_time: false,
     },
     Figure {
         name: "exchange, p50",
@@ -109,7 +102,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.p50,
         rise: up_to(0.5, 2.0 * MILLI),
         peak: up_to(2.0, 50.0 * MILLI),
-        is_time: true,
     },
     Figure {
         name: "exchange, p99",
@@ -117,7 +109,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.p99,
         rise: up_to(0.5, 10.0 * MILLI),
         peak: up_to(2.0, 500.0 * MILLI),
-        is_time: true,
     },
     Figure {
         name: "exchange, longest",
@@ -125,7 +116,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.max,
         rise: up_to(0.5, 100.0 * MILLI),
         peak: up_to(2.0, 2000.0 * MILLI),
-        is_time: true,
     },
     Figure {
         name: "lateness of a timer, p99",
@@ -133,7 +123,6 @@ pub(crate) const FIGURES: [Figure; 10] = [
         value: |sample| sample.timer_p99,
         rise: up_to(0.5, 10.0 * MILLI),
         peak: up_to(2.0, 500.0 * MILLI),
-        is_time: true,
     },
 ];
 
@@ -171,7 +160,10 @@ impl Figure {
         let third = own.len().div_ceil(3);
         let base = median(own[..third].iter().map(|(_, value)| *value).collect());
         let last = own[own.len() - third..].iter().map(|(_, value)| *value);
-        let share = if self.is_time { SHARE_OF_MACHINE } else { 0.0 };
+        let share = match self.unit {
+            Unit::Micros => SHARE_OF_MACHINE,
+            Unit::Bytes | Unit::Count => 0.0,
+        };
         Finding {
             name: self.name,
             unit: self.unit,

@@ -18,7 +18,6 @@ mod leak;
 mod options;
 mod plot;
 mod process;
-mod random;
 mod report;
 mod run;
 mod sample;

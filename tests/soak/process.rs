@@ -19,14 +19,6 @@ pub(crate) fn holdings() -> Holdings {
     }
 }
 
-/// The memory that the process holds, in bytes.
-pub(crate) fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux with /proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    1024 * kilobytes.expect("a number of kilobytes")
-}
-
 /// How many threads of the whole machine run or want to, on average over the last minute.
 pub(crate) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").expect("Linux with /proc");

@@ -16,7 +16,7 @@ use std::path::Path;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// A figure as a reader wants it.
-pub(crate) fn in_unit(unit: Unit, value: f64) -> String {
+fn in_unit(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Bytes if value.abs() >= MIB => format!("{:.1} MiB", value / MIB),
         Unit::Bytes => format!("{:.0} KiB", value / 1024.0),
@@ -42,20 +42,28 @@ pub(crate) fn summary(options: &Options, outcome: &Outcome) -> String {
         options.seed, counts.exchanged, counts.given_up, counts.connections, counts.failures
     );
     for finding in outcome.findings() {
-        let shown = |value| in_unit(finding.unit, value);
+        let [base, rise, rise_allowed, peak, peak_allowed] = shown(&finding);
         let _ = writeln!(
             text,
-            "{:24} {:>10} at first, rise {:>10} of {:>10}, peak {:>10} of {:>10}  {}",
+            "{:24} {base:>10} at first, rise {rise:>10} of {rise_allowed:>10}, peak {peak:>10} of \
+             {peak_allowed:>10}  {}",
             finding.name,
-            shown(finding.base),
-            shown(finding.rise),
-            shown(finding.rise_allowed),
-            shown(finding.peak),
-            shown(finding.peak_allowed),
             verdict(&finding)
         );
     }
     text
+}
+
+/// Its base, rise and peak, the last two with what is allowed.
+pub(crate) fn shown(finding: &Finding) -> [String; 5] {
+    let values = [
+        finding.base,
+        finding.rise,
+        finding.rise_allowed,
+        finding.peak,
+        finding.peak_allowed,
+    ];
+    values.map(|value| in_unit(finding.unit, value))
 }
 
 fn verdict(finding: &Finding) -> &'static str {
@@ -210,17 +218,12 @@ fn page(options: &Options, outcome: &Outcome, plots: &str) -> String {
          | figure | base | last third | rise | allowed | peak | allowed | |\n|---|---|---|---|---|---|---|---|\n",
     );
     for finding in outcome.findings() {
-        let shown = |value| in_unit(finding.unit, value);
+        let [base, rise, rise_allowed, peak, peak_allowed] = shown(&finding);
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {base} | {} | {rise} | {rise_allowed} | {peak} | {peak_allowed} | {} |",
             finding.name,
-            shown(finding.base),
-            shown(finding.last),
-            shown(finding.rise),
-            shown(finding.rise_allowed),
-            shown(finding.peak),
-            shown(finding.peak_allowed),
+            in_unit(finding.unit, finding.last),
             verdict(&finding)
         );
     }

@@ -6,7 +6,7 @@ use crate::judge::{FEWEST, FIGURES, Finding};
 use crate::leak::Leak;
 use crate::options::Options;
 use crate::process::{Holdings, holdings};
-use crate::report::in_unit;
+use crate::report::shown;
 use crate::sample::Sample;
 use crate::server::ON_PURPOSE;
 use crate::traffic::{Clock, Counts, Spread, Traffic};
@@ -274,15 +274,11 @@ impl Outcome {
             complaints.push("too few looks to say anything".to_owned());
         }
         for finding in findings.iter().filter(|finding| !finding.is_flat()) {
-            let shown = |value| in_unit(finding.unit, value);
+            let [base, rise, rise_allowed, peak, peak_allowed] = shown(finding);
             complaints.push(format!(
-                "{} did not stay flat: from {} it rose by {} (allowed: {}), its peak was {} (allowed: {})",
-                finding.name,
-                shown(finding.base),
-                shown(finding.rise),
-                shown(finding.rise_allowed),
-                shown(finding.peak),
-                shown(finding.peak_allowed)
+                "{} did not stay flat: from {base} it rose by {rise} (allowed: {rise_allowed}), its peak was \
+                 {peak} (allowed: {peak_allowed})",
+                finding.name
             ));
         }
         if self.counts.failures > 0 {

@@ -4,6 +4,7 @@
 use crate::traffic::Traffic;
 use crate::{heap, process};
 use heist::Handle;
+use heist_tests::support::resident;
 
 /// What was seen at one moment, and of the time since the look before.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +46,7 @@ impl Sample {
         let holdings = process::holdings();
         Sample {
             at,
-            resident: process::resident() as f64,
+            resident: resident() as f64,
             heap: heap::in_use() as f64,
             threads: holdings.threads as f64,
             descriptors: holdings.descriptors as f64,

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::leak::Leak;
-use crate::random::Random;
 use crate::traffic::{Clock, Traffic, is_parting};
 use crate::wire::{CHUNK, Head, Kind, invalid, read_exact};
 use heist::net::{TcpListener, TcpStream};
 use heist::time::{Instant, MissedTickBehavior, interval};
 use heist::{TaskGroup, catch_cancel, sleep, spawn, spawn_blocking, timeout};
+use heist_tests::dice::Dice;
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::io;
@@ -92,8 +92,8 @@ impl Server {
     async fn connection(self, stream: TcpStream, number: u64) {
         let _guard = self.traffic.guard();
         self.traffic.connected();
-        let mut random = Random::new(self.seed, number);
-        match self.requests(&stream, &mut random).await {
+        let mut dice = Dice::stream(self.seed, number);
+        match self.requests(&stream, &mut dice).await {
             Err(error) if !is_parting(&error) && error.kind() != io::ErrorKind::TimedOut => {
                 self.traffic.failed(|| format!("the server: {error}"));
             }
@@ -101,7 +101,7 @@ impl Server {
         }
     }
 
-    async fn requests(&self, stream: &TcpStream, random: &mut Random) -> io::Result<()> {
+    async fn requests(&self, stream: &TcpStream, dice: &mut Dice) -> io::Result<()> {
         // A reply is written in parts, of which the second would wait for the first to be acknowledged.
         stream.set_nodelay(true)?;
         loop {
@@ -122,7 +122,7 @@ impl Server {
             let mut body = vec![0; head.length as usize];
             timeout(patience, read_exact(stream, &mut body)).await??;
             head.check(0, &body)?;
-            let body = self.work(head.kind, body, random).await?;
+            let body = self.work(head.kind, body, dice).await?;
             stream.write_all(&head.to_bytes()).await?;
             stream.write_all(&body).await?;
         }
@@ -146,15 +146,15 @@ impl Server {
         Ok(())
     }
 
-    async fn work(&self, kind: Kind, body: Vec<u8>, random: &mut Random) -> io::Result<Vec<u8>> {
+    async fn work(&self, kind: Kind, body: Vec<u8>, dice: &mut Dice) -> io::Result<Vec<u8>> {
         match kind {
             Kind::Echo | Kind::Hurry => {}
-            Kind::Sleep => sleep(random.micros(0..3000)).await,
-            Kind::Blocking => return self.blocking(body, random.micros(0..2000)).await,
-            Kind::Group => return self.group(body, random.is_one_in(8)).await,
-            Kind::Cancel => self.cancel(random).await?,
+            Kind::Sleep => sleep(dice.micros(0..3000)).await,
+            Kind::Blocking => return self.blocking(body, dice.micros(0..2000)).await,
+            Kind::Group => return self.group(body, dice.one_in(8)).await,
+            Kind::Cancel => self.cancel(dice).await?,
             Kind::Panic => self.panic().await?,
-            Kind::Timers => self.timers(random).await,
+            Kind::Timers => self.timers(dice).await,
         }
         Ok(body)
     }
@@ -213,9 +213,9 @@ impl Server {
     }
 
     /// A task that cleans up, or one that does not, cancelled before its first poll or later.
-    async fn cancel(&self, random: &mut Random) -> io::Result<()> {
+    async fn cancel(&self, dice: &mut Dice) -> io::Result<()> {
         let guard = self.traffic.guard();
-        let cleans_up = random.is_one_in(2);
+        let cleans_up = dice.one_in(2);
         let task = spawn(async move {
             let _guard = guard;
             if cleans_up {
@@ -225,8 +225,8 @@ impl Server {
             }
             pending().await
         });
-        if random.is_one_in(2) {
-            sleep(random.micros(0..500)).await;
+        if dice.one_in(2) {
+            sleep(dice.micros(0..500)).await;
         }
         match task.cancel().await {
             Ok(true) if cleans_up => Ok(()),
@@ -249,11 +249,11 @@ impl Server {
     }
 
     /// Many timers that are polled once and dropped, one of which ends it.
-    async fn timers(&self, random: &mut Random) {
+    async fn timers(&self, dice: &mut Dice) {
         let mut dropped: Vec<_> = (0..TIMERS)
-            .map(|_| Box::pin(sleep(Duration::from_nanos(random.magnitude(40)))))
+            .map(|_| Box::pin(sleep(Duration::from_nanos(dice.magnitude(40)))))
             .collect();
-        let mut awaited = pin!(sleep(random.micros(0..1000)));
+        let mut awaited = pin!(sleep(dice.micros(0..1000)));
         poll_fn(|cx| {
             for timer in &mut dropped {
                 let _ = timer.as_mut().poll(cx);
@@ -283,10 +283,10 @@ impl Server {
     /// Now and then a task blocks its worker.
     async fn stall(self) {
         let _guard = self.traffic.guard();
-        let mut random = Random::new(self.seed, u64::MAX);
+        let mut dice = Dice::stream(self.seed, u64::MAX);
         loop {
-            sleep(random.micros(1_000_000..3_000_000)).await;
-            let blocks = random.micros(50_000..200_000);
+            sleep(dice.micros(1_000_000..3_000_000)).await;
+            let blocks = dice.micros(50_000..200_000);
             let guard = self.traffic.guard();
             let task = spawn(async move {
                 let _guard = guard;

@@ -1,6 +1,7 @@
 //! What the tests of the whole system share.
 #![forbid(unsafe_code)]
 
+pub mod dice;
 #[path = "../it/support.rs"]
 pub mod support;
 

@@ -3,15 +3,18 @@
 //! Whatever the dice say, the program can go on until its end. A task waits only for time, for tasks it has
 //! spawned itself, and for the other end of something that says so when it is dropped. So a run that cannot
 //! go on is a bug of the runtime.
+//!
+//! What the dice say comes from the seed alone and not from the simulation, and every task takes dice of its own
+//! from its spawner. So what a task does depends neither on the order in which tasks run nor on what others do.
 #![forbid(unsafe_code)]
 
-use super::dice::Dice;
 use super::ledger::{Failed, Given, Kind, Ledger, Output, Watched, Work, panic_on_purpose};
 use super::{Fault, LATE, LATE_IN_STALLS};
 use futures::future::{Either, join_all, select};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use heist::time::{Instant, sleep, sleep_until, timeout};
 use heist::{JoinError, JoinHandle, TaskGroup, catch_cancel, shield, sim, yield_now};
+use heist_tests::dice::Dice;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
