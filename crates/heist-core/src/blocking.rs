@@ -7,12 +7,12 @@
 //! | who                     | under the lock                                              |
 //! |-------------------------|-------------------------------------------------------------|
 //! | spawner                 | push; call                                                  |
-//! | thread, new             | starting − 1; then as the others                            |
+//! | thread, new             | starting − 1; then, after the hook, as the others           |
 //! | thread, queue not empty | pop; call; then run the closure                             |
 //! | thread, queue empty     | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
 //! | call, notified > 0      | nothing: whoever is on the way will call                    |
-//! | call, starting ≥ queued | nothing: there is a thread for each                         |
 //! | call, idle > 0          | idle − 1, notified + 1; wake one                            |
+//! | call, starting ≥ queued | nothing: there is a thread for each                         |
 //! | call, idle = 0          | threads + 1, starting + 1, start one, if below the bound    |
 //!
 //! A call is for a closure that is queued; with an empty queue there is none.
@@ -71,7 +71,8 @@ struct State {
     notified: usize,
     /// Threads, waiting or not, and those being started.
     threads: usize,
-    /// Those of them that have not come for a closure yet: the system starts them, or they call the hook.
+    /// Those of them that the system has not started yet. Once they call the hook they are counted on no more:
+    /// it may wait for a closure itself.
     starting: usize,
     closed: bool,
 }
@@ -147,14 +148,19 @@ impl Pool {
 
     /// Sees to it that a thread comes for what is queued. See the module.
     fn call(&self, shared: &Shared, state: MutexGuard<'_, State>) {
-        if state.starting < state.queue.len() {
-            self.call_one_more(shared, state);
-        }
+        let starting = state.starting;
+        self.call_beside(shared, state, starting);
     }
 
-    /// A closure is queued, and has no thread that is being started for it.
-    fn call_one_more(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
-        if state.notified > 0 {
+    /// A thread could not be started some time ago: is there a closure that still waits for one? It does not
+    /// count on those that are being started, which may have failed as well.
+    pub(crate) fn call_again(&self, shared: &Shared) {
+        self.call_beside(shared, self.lock(), 0);
+    }
+
+    /// The same, where so many threads will come by themselves.
+    fn call_beside(&self, shared: &Shared, mut state: MutexGuard<'_, State>, starting: usize) {
+        if state.queue.is_empty() || state.notified > 0 {
             // Whoever is on the way will call.
             return;
         }
@@ -164,7 +170,7 @@ impl Pool {
             drop(state);
             // Who wakes needs the lock first thing.
             self.work.notify_one();
-        } else if state.threads < shared.config.blocking_threads {
+        } else if starting < state.queue.len() && state.threads < shared.config.blocking_threads {
             state.threads += 1;
             state.starting += 1;
             drop(state);
@@ -177,15 +183,6 @@ impl Pool {
                     .threads
                     .report_failure(shared, Purpose::Blocking, &error);
             }
-        }
-    }
-
-    /// A thread could not be started some time ago: is there a closure that still waits for one? It does not
-    /// count on those that are being started, which may have failed as well.
-    pub(crate) fn call_again(&self, shared: &Shared) {
-        let state = self.lock();
-        if !state.queue.is_empty() {
-            self.call_one_more(shared, state);
         }
     }
 
@@ -258,10 +255,9 @@ impl Pool {
         next
     }
 
-    /// The next closure for a thread of the pool, the first one if it is new, or `None`: the thread ends.
-    fn next(&self, shared: &Shared, is_new: bool) -> Option<Runnable> {
+    /// The next closure for a thread of the pool, or `None`: the thread ends.
+    fn next(&self, shared: &Shared) -> Option<Runnable> {
         let mut state = self.lock();
-        state.starting -= usize::from(is_new);
         loop {
             if let Some(task) = state.queue.pop_front() {
                 self.call(shared, state);
@@ -305,12 +301,12 @@ impl Pool {
 }
 
 fn thread(shared: &Arc<Shared>) {
+    shared.blocking.lock().starting -= 1;
     shared.config.hooks.thread_start();
     let cx = Context::new(shared, Role::Blocking, shared.site);
     context::enter(&cx, || {
-        let mut is_new = true;
         while !shared.is_forked() {
-            let Some(task) = shared.blocking.next(shared, std::mem::take(&mut is_new)) else {
+            let Some(task) = shared.blocking.next(shared) else {
                 break;
             };
             if shared.is_forked() {
