@@ -1304,6 +1304,46 @@ fn g39_cancel_does_not_swallow_a_request_to_the_task() {
     });
 }
 
+/// The same where the body has its value, and a child cleans up after `cancel`. The child is not asked a
+/// second time.
+#[test]
+fn g39_a_request_while_a_child_cleans_up_is_not_lost() {
+    in_a_task(async {
+        let (cleans, go, log) = (Signal::new(), Signal::new(), Log::default());
+        let task = heist::spawn({
+            let (cleans, go, log) = (cleans.clone(), go.clone(), log.clone());
+            async move {
+                let logged = log.clone();
+                let ended = TaskGroup::run(async move |g| {
+                    let began = Signal::new();
+                    let held = began.clone();
+                    g.spawn(async move {
+                        match catch_cancel(held.hold::<Result<(), Broken>>()).await {
+                            Ok(ended) => ended,
+                            Err(cancelled) => {
+                                cleans.set();
+                                go.wait().await;
+                                logged.push("cleaned");
+                                match cancelled.resume().await {}
+                            }
+                        }
+                    });
+                    began.wait().await;
+                    g.cancel();
+                    Ok("a value that is not seen")
+                });
+                let _ = ended.await;
+                log.push("not reached");
+            }
+        });
+        cleans.wait().await;
+        task.abort_with("test");
+        go.set();
+        assert_eq!(task.await.unwrap_err().reason(), "test");
+        assert_eq!(log.all(), ["cleaned"]);
+    });
+}
+
 /// Errors in the cleanup after `cancel` are errors.
 #[test]
 fn g39_errors_after_cancel_are_kept() {
