@@ -1339,6 +1339,8 @@ fn g39_a_request_while_a_child_cleans_up_is_not_lost() {
         });
         cleans.wait().await;
         task.abort_with("test");
+        // The group sees the request while the child still cleans up.
+        sleep(Duration::from_millis(10)).await;
         go.set();
         assert_eq!(task.await.unwrap_err().reason(), "test");
         assert_eq!(log.all(), ["cleaned"]);
