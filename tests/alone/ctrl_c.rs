@@ -15,8 +15,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::Poll;
 use std::thread;
 
@@ -352,21 +352,34 @@ fn assert_interrupted<T: std::fmt::Debug>(answer: &Result<T, RunError>) {
     assert!(matches!(answer, Err(RunError::Interrupted)), "{answer:?}");
 }
 
-/// Nobody has to be woken here, and `main` never waits.
+/// Nobody has to be woken here, and `main` never waits. It is polled no more once the press is over: only
+/// a poll that was going on sees that.
 #[test]
 fn r25_a_main_that_only_yields_is_cancelled_within_one_round() {
     starting_from(libc::SIG_DFL, |before| {
         let drops = Drops::default();
-        let (now, thread) = presser();
+        let (now, is_now) = mpsc::channel();
+        let pressed = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let pressed = pressed.clone();
+            move || {
+                is_now.recv().unwrap();
+                press();
+                pressed.store(true, Ordering::SeqCst);
+            }
+        });
+        let mut late = 0;
         let answer: Result<(), RunError> = cancels().try_run(async {
             let _guard = drops.guard();
             yield_now().await;
             now.send(()).unwrap();
             loop {
+                late += usize::from(pressed.load(Ordering::SeqCst));
                 yield_now().await;
             }
         });
         assert_interrupted(&answer);
+        assert!(late <= 1, "{late} polls after the press");
         assert_eq!(drops.count(), 1);
         thread.join().unwrap();
         assert_eq!(disposition(), before);

@@ -1,8 +1,9 @@
-//! What the environment switches on.
+//! What the environment switches on, and what goes to standard error.
 #![forbid(unsafe_code)]
 
 use heist::{Builder, Runtime};
 use heist_tests::support::{Reports, eventually};
+use std::panic::panic_any;
 use std::time::Duration;
 
 /// Whether a poll of 20 ms and more is reported.
@@ -49,4 +50,26 @@ pub(crate) fn stalls_are_not_reported_when_debug_is_off() {
 
 pub(crate) fn stalls_are_reported_when_debug_is_on() {
     assert_reports(true, || Runtime::builder().debug(true));
+}
+
+/// The error handler panics each time it is told something, with a payload that panics as well.
+pub(crate) fn a_handler_panics() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a payload");
+        }
+    }
+    let builder = Runtime::builder().on_error(|_| panic_any(Bomb));
+    let mut runtime = builder.build().expect("a runtime");
+    runtime.run(async {
+        for name in ["first", "second"] {
+            let builder = heist::task::Builder::new().name(name);
+            let task = builder.spawn(async { panic_any("unseen") });
+            while !task.is_finished() {
+                heist::yield_now().await;
+            }
+            drop(task);
+        }
+    });
 }

@@ -54,6 +54,7 @@ fn main() {
         debug::stalls_are_not_reported,
         debug::stalls_are_not_reported_when_debug_is_off,
         debug::stalls_are_reported_when_debug_is_on,
+        debug::a_handler_panics,
     ];
     // For whoever wants to know whether the program can be run at all.
     let nothing: (&str, fn()) = ("nothing", || ());

@@ -68,6 +68,13 @@ impl Log {
     }
 }
 
+/// Waits to be cancelled, and fails in its cleanup.
+async fn fails_to_clean(began: Signal) -> Result<(), Broken> {
+    let _ = catch_cancel(began.hold::<()>()).await;
+    yield_now().await;
+    Err(Broken("cleanup"))
+}
+
 /// Fails when it is let.
 async fn fails_after(go: Signal, name: &'static str) -> Result<(), Broken> {
     go.wait().await;
@@ -492,7 +499,7 @@ fn g28_a_resource_that_fails_to_close_adds_its_error() {
             assert!(closed.is_err());
             Err(Broken("close").into())
         });
-        assert_eq!(error.await.unwrap_err().len(), 2);
+        assert_eq!(texts(&error.await.unwrap_err()), ["child", "close"]);
         assert_eq!(cancelling(), 0);
     });
 }
@@ -547,6 +554,43 @@ fn g12_a_group_inside_a_child_is_cancelled_with_the_outer_one() {
         }
         let error = task.cancel_with("test").await.unwrap_err();
         assert_eq!((error.is_cancelled(), log.count("test")), (true, 3));
+    });
+}
+
+/// The same, where the children of the inner group fail in their cleanup, with a child of the outer group
+/// beside them or without: that group's error is one of the outer group's, and the answer, though the
+/// task was cancelled.
+#[test]
+fn g11_g12_cleanups_that_fail_inside_make_a_tree() {
+    in_a_task(async {
+        for with_child in [false, true] {
+            let (log, began) = (Log::default(), Signal::new());
+            let task = heist::spawn(TaskGroup::run::<_, _, ()>({
+                let (log, began) = (log.clone(), began.clone());
+                async move |outer| {
+                    if with_child {
+                        outer.spawn(log.cleans::<()>(began.clone()));
+                    }
+                    TaskGroup::run(async move |inner| {
+                        for _ in 0..5 {
+                            inner.spawn(fails_to_clean(began.clone()));
+                        }
+                        began.hold::<Outcome>().await
+                    })
+                    .await?;
+                    Ok(())
+                }
+            }));
+            for _ in 0..6 + usize::from(with_child) {
+                began.wait().await;
+            }
+            let error = task.cancel_with("test").await.unwrap().unwrap_err();
+            assert_eq!(error.len(), 1);
+            let inner = error.iter().next().unwrap().downcast_ref::<GroupError>();
+            assert_eq!(texts(inner.unwrap()), ["cleanup"; 5]);
+            let asked = with_child.then_some("the body of the group has failed");
+            assert_eq!(log.all(), Vec::from_iter(asked));
+        }
     });
 }
 
@@ -922,12 +966,26 @@ fn g26_a_child_may_have_a_context_of_its_own() {
     });
 }
 
-/// Once a child has failed, no child is taken, and the future comes back as it was.
+/// Once a child has failed, no child is taken, and the future comes back as it was: neither from the body
+/// nor from another child, which cleans up.
 #[test]
 fn g27_no_child_is_taken_after_a_failure() {
     in_a_task(async {
         let seen = Log::default();
         let error = TaskGroup::run::<_, _, ()>(async |g| {
+            let began = Signal::new();
+            let (group, held, tried) = (g.clone(), began.clone(), seen.clone());
+            g.spawn(async move {
+                match catch_cancel(held.hold::<Result<(), Broken>>()).await {
+                    Ok(ended) => ended,
+                    Err(cancelled) => {
+                        let refused = group.try_spawn(ready(Ok::<_, Broken>("from a child")));
+                        tried.push(refused.unwrap_err().future.await?);
+                        match cancelled.resume().await {}
+                    }
+                }
+            });
+            began.wait().await;
             g.spawn(async { Err::<(), _>(Broken("first")) });
             let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
             let refused = g
@@ -938,7 +996,9 @@ fn g27_no_child_is_taken_after_a_failure() {
             match cancelled.resume().await {}
         });
         assert_eq!(texts(&error.await.unwrap_err()), ["first"]);
-        assert_eq!(seen.all(), ["as it was"]);
+        let mut seen = seen.all();
+        seen.sort();
+        assert_eq!(seen, ["as it was", "from a child"]);
     });
 }
 
@@ -961,11 +1021,24 @@ fn g30_nothing_is_taken_after_the_end() {
     });
 }
 
-/// A child spawns another and fails in the same poll: the other is cancelled, too.
+/// A child spawns another and fails in the same poll: the other is cancelled, too. If it is the other that
+/// fails, its spawner is.
 #[test]
 fn g36_a_child_that_is_spawned_by_a_failing_one_is_cancelled() {
     in_a_task(async {
         for _ in 0..100 {
+            let log = Log::default();
+            let error = TaskGroup::run(async |g| {
+                let (group, log) = (g.clone(), log.clone());
+                g.spawn(async move {
+                    group.spawn(ready(Err::<(), _>(Broken("spawned"))));
+                    log.cleans::<()>(Signal::new()).await
+                });
+                Ok(())
+            });
+            assert_eq!(texts(&error.await.unwrap_err()), ["spawned"]);
+            assert_eq!(log.all(), [SIBLING]);
+
             let tally = Tally::default();
             let error = TaskGroup::run(async |g| {
                 let (group, late) = (g.clone(), tally.wrap(pending::<Result<(), Broken>>()));
@@ -1237,6 +1310,48 @@ fn g39_cancel_does_not_swallow_a_request_to_the_task() {
         began.wait().await;
         assert_eq!(task.cancel_with("test").await.unwrap_err().reason(), "test");
         assert!(passed.all().is_empty());
+    });
+}
+
+/// The same where the body has its value, and a child cleans up after `cancel`. The child is not asked a
+/// second time.
+#[test]
+fn g39_a_request_while_a_child_cleans_up_is_not_lost() {
+    in_a_task(async {
+        let (cleans, go, log) = (Signal::new(), Signal::new(), Log::default());
+        let task = heist::spawn({
+            let (cleans, go, log) = (cleans.clone(), go.clone(), log.clone());
+            async move {
+                let logged = log.clone();
+                let ended = TaskGroup::run(async move |g| {
+                    let began = Signal::new();
+                    let held = began.clone();
+                    g.spawn(async move {
+                        match catch_cancel(held.hold::<Result<(), Broken>>()).await {
+                            Ok(ended) => ended,
+                            Err(cancelled) => {
+                                cleans.set();
+                                go.wait().await;
+                                logged.push("cleaned");
+                                match cancelled.resume().await {}
+                            }
+                        }
+                    });
+                    began.wait().await;
+                    g.cancel();
+                    Ok("a value that is not seen")
+                });
+                let _ = ended.await;
+                log.push("not reached");
+            }
+        });
+        cleans.wait().await;
+        task.abort_with("test");
+        // The group sees the request while the child still cleans up.
+        sleep(Duration::from_millis(10)).await;
+        go.set();
+        assert_eq!(task.await.unwrap_err().reason(), "test");
+        assert_eq!(log.all(), ["cleaned"]);
     });
 }
 

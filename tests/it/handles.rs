@@ -242,6 +242,39 @@ fn l24_l25_ten_threads_spawn_and_wait_at_once() {
     });
 }
 
+/// A thread waits for what it has submitted, and hears of a failure, of a cancellation by somebody else,
+/// and, after as long as it wants to wait, that the time is up: then the task is cancelled.
+#[test]
+fn l25_a_thread_hears_of_failures_cancellations_and_limits() {
+    within(|| {
+        let runtime = Runtime::new().unwrap();
+        let handle = runtime.handle();
+        let failed: Result<(), _> = handle.block_on(handle.spawn(async { panic_any("a bug") }));
+        let error = failed.unwrap_err();
+        assert!(error.is_panic() && error.reason() == "a bug", "{error}");
+
+        let task = handle.spawn(pending::<()>());
+        let abort = task.abort_handle();
+        let elsewhere = thread::spawn(move || abort.abort_with("elsewhere"));
+        let error = handle.block_on(task).unwrap_err();
+        assert!(error.is_cancelled() && error.reason() == "elsewhere");
+        elsewhere.join().unwrap();
+
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let task = handle.spawn(async move {
+            let _guard = guard;
+            pending::<()>().await;
+        });
+        let abort = task.abort_handle();
+        let limit = std::time::Duration::from_millis(5);
+        let limited = heist::time::timeout(limit, task.cancel_on_drop());
+        assert!(handle.block_on(limited).is_err());
+        eventually("the task is cancelled", || abort.is_finished());
+        assert_eq!(drops.count(), 1);
+    });
+}
+
 /// Identities are unique, names are kept, and a task knows both of itself.
 #[test]
 fn l12_k21_k22_tasks_know_their_identity_and_name() {

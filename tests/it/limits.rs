@@ -36,17 +36,22 @@ fn t01_t02_a_timeout_expires_at_its_deadline() {
 }
 
 /// Two timeouts with one deadline, with nothing inside that catches and with something that lets the
-/// cancellation go on: the outer one answers.
+/// cancellation go on: the outer one answers, and what is inside has seen one cancellation before.
 #[test]
 fn t03_nested_timeouts_with_one_deadline() {
     in_a_task(async {
         for catches in [false, true] {
             let deadline = Instant::now() + 5 * MS;
+            let (drops, caught) = (Drops::default(), Drops::default());
+            let (guard, catch) = (drops.guard(), caught.clone());
             let inside = async move {
+                let _guard = guard;
                 if !catches {
                     return pending::<()>().await;
                 }
-                match catch_cancel(pending::<()>()).await {
+                let ended = catch_cancel(pending::<()>()).await;
+                drop(catch.guard());
+                match ended {
                     Ok(()) => unreachable!("it is pending"),
                     Err(cancelled) => match cancelled.resume().await {},
                 }
@@ -63,6 +68,7 @@ fn t03_nested_timeouts_with_one_deadline() {
                 inner_handle.is_expired() && outer_handle.is_expired(),
                 "{catches}"
             );
+            assert_eq!((drops.count(), caught.count()), (1, catches.into()));
         }
     });
 }
@@ -154,12 +160,14 @@ fn t09_an_expired_timeout_says_where_it_was_made() {
 #[test]
 fn t10_w07_the_answer_of_the_cleanup_wins() {
     in_a_task(async {
-        let limited = timeout(MS, async {
+        let mut limited = timeout(MS, async {
             let _ = catch_cancel(pending::<()>()).await;
             sleep(MS).await;
             Err::<(), _>("the cleanup failed")
         });
+        let handle = limited.handle();
         assert_eq!(limited.await, Ok(Err("the cleanup failed")));
+        assert!(handle.is_expired());
     });
 }
 
@@ -183,6 +191,14 @@ fn t11_a_cancelled_task_is_not_out_of_time() {
         began.wait().await;
         let ended = task.cancel_with("from outside").await.unwrap();
         assert_eq!(ended, (Some("from outside".into()), false, 1));
+
+        // With nothing inside that catches, both end, and the time was not up.
+        let mut limited = timeout(HOUR, began.clone().hold::<()>());
+        let handle = limited.handle();
+        let task = heist::spawn(limited);
+        began.wait().await;
+        assert!(task.cancel().await.unwrap_err().is_cancelled());
+        assert_eq!(handle.state(), DeadlineState::Finished);
     });
 }
 

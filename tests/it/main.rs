@@ -25,6 +25,7 @@ mod faults_panics;
 mod faults_sizes;
 mod faults_system;
 mod groups;
+mod guide;
 mod handles;
 mod idle;
 mod input;

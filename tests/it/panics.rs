@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{
-    Drops, Gate, Name, Reports, Tally, eventually, panic_text, poll_once, text_of, within,
+    Drops, Gate, Name, Reports, Tally, alone, eventually, panic_text, poll_once, text_of, within,
 };
 use heist::{Builder, Handle, JoinHandle, Runtime, yield_now};
 use std::future::{Future, pending, poll_fn};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+
+const ALONE: &str = env!("CARGO_BIN_EXE_alone");
 
 /// Panics when it is dropped, with itself's text.
 #[derive(Debug)]
@@ -482,6 +484,19 @@ fn hooks_that_panic_are_reported_and_survived() {
         );
         name.assert_gone();
     });
+}
+
+/// What a handler that panics was told is written to standard error, once each time.
+#[test]
+fn l11_a_report_whose_handler_panics_goes_to_standard_error() {
+    let ended = alone(ALONE, &[], "a_handler_panics", &[]);
+    assert!(ended.ok, "{}", ended.output);
+    for task in ["first", "second"] {
+        let reports = ended.output.lines().filter(|line| {
+            line.starts_with("heist: task ") && line.contains(task) && line.contains("unseen")
+        });
+        assert_eq!(reports.count(), 1, "{task}: {}", ended.output);
+    }
 }
 
 /// The error handler itself panics, with a payload that panics. The runtime must live, and ask it
