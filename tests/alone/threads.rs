@@ -201,8 +201,10 @@ pub(crate) fn closures() {
     assert_eq!(drops.count(), 50);
     let report = runtime.close();
     assert!(report.is_clean(), "{report}");
+    // One for a series, which ends with each start that succeeds. The system may let each thread start one.
+    let threads = 7; // Two workers, the monitor and four of the pool.
     assert!(
-        reports.count("ThreadNotStarted") <= 3,
+        reports.count("ThreadNotStarted") <= threads,
         "{:?}",
         reports.all()
     );

@@ -7,7 +7,7 @@
 //! | who                     | under the lock                                              |
 //! |-------------------------|-------------------------------------------------------------|
 //! | spawner                 | push; call                                                  |
-//! | thread, new             | starting − 1; then, after the hook, as the others           |
+//! | thread, new             | starting − 1; then as the others                            |
 //! | thread, queue not empty | pop; call; then run the closure                             |
 //! | thread, queue empty     | idle + 1; wait; if notified > 0: notified − 1, else timeout: idle − 1 |
 //! | call, notified > 0      | nothing: whoever is on the way will call                    |
@@ -71,8 +71,8 @@ struct State {
     notified: usize,
     /// Threads, waiting or not, and those being started.
     threads: usize,
-    /// Those of them that the system has not started yet. Once they call the hook they are counted on no more:
-    /// it may wait for a closure itself.
+    /// Those of them that have not come for a closure yet. One that calls the user's hook before is counted on
+    /// no more: the hook may wait for a closure.
     starting: usize,
     closed: bool,
 }
@@ -255,9 +255,10 @@ impl Pool {
         next
     }
 
-    /// The next closure for a thread of the pool, or `None`: the thread ends.
-    fn next(&self, shared: &Shared) -> Option<Runnable> {
+    /// The next closure for a thread of the pool, or `None`: the thread ends. `is_starting`: it is counted as such.
+    fn next(&self, shared: &Shared, is_starting: bool) -> Option<Runnable> {
         let mut state = self.lock();
+        state.starting -= usize::from(is_starting);
         loop {
             if let Some(task) = state.queue.pop_front() {
                 self.call(shared, state);
@@ -301,12 +302,19 @@ impl Pool {
 }
 
 fn thread(shared: &Arc<Shared>) {
-    shared.blocking.lock().starting -= 1;
-    shared.config.hooks.thread_start();
+    let hooks = &shared.config.hooks;
+    let mut is_starting = hooks.on_thread_start.is_none();
+    if !is_starting {
+        shared.blocking.lock().starting -= 1;
+        hooks.thread_start();
+    }
     let cx = Context::new(shared, Role::Blocking, shared.site);
     context::enter(&cx, || {
         while !shared.is_forked() {
-            let Some(task) = shared.blocking.next(shared) else {
+            let Some(task) = shared
+                .blocking
+                .next(shared, std::mem::take(&mut is_starting))
+            else {
                 break;
             };
             if shared.is_forked() {
@@ -321,7 +329,7 @@ fn thread(shared: &Arc<Shared>) {
         std::mem::forget(shared.clone());
         return;
     }
-    shared.config.hooks.thread_stop();
+    hooks.thread_stop();
 }
 
 /// The end of the loop ends a closure before it has begun.
