@@ -30,7 +30,7 @@
 //! | r5 request  | an explicit canceller               | [`Record::request`], [`Record::request_along`] | tells, or edge c1 |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
-//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, of what is around, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //!
@@ -45,7 +45,8 @@
 //!    inside of that; and with none around it, to the task.
 //! 4. A region is told only below a source that has requested, except that several were told of the
 //!    same request: the first delivery satisfies the source, the others are still delivered when
-//!    they are polled, and leave nothing when they are dropped.
+//!    they are polled, and leave nothing when they are dropped; and except for a request of r8 or r10,
+//!    of which a region is told alone. Dropped, it leaves that to what is around it.
 //! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
 //!    taken it, or r9 has. By 3 and 2 someone who is woken will see it.
 //! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
@@ -60,8 +61,11 @@
 //! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
-//! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
-//! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
+//! the task; edges r2, r3 and r4 take regions out of there, and see to it. Then that region alone is told, or
+//! the request waits at that source, as one that is made *again*: a region that enters there, or moves there,
+//! is not told of it, since it may be the cleanup of code that received its own request in the same poll; the
+//! request is put off once more. The region or limit that a request is put off at takes it along when it goes:
+//! the code that has let it go on has gone as well.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -80,9 +84,9 @@
 //! A limit asks in edge r7, and gives its future up once its request waits and no region is live
 //! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
-//! outer limit) is still to be served: their requests are made again when the limit gives up
-//! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
-//! to be dropped, by its r4.
+//! outer limit) is still to be served: their requests are made again, of what is around the limit as in r8,
+//! when the limit gives up (`give_up`), since whoever made it may keep it; or, if regions are live inside it
+//! by then, which are to be dropped, by its r4.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. Regions
@@ -138,15 +142,22 @@ pub(crate) struct Why {
     pub(crate) reason: Option<Arc<str>>,
     pub(crate) by: &'static Location<'static>,
     source: Source,
+    /// It waits at its source once more, by r8 or r10, with nothing live inside of that.
+    is_again: bool,
 }
 
 impl Why {
     /// A request to the task.
     pub(crate) fn task(reason: Option<Arc<str>>, by: &'static Location<'static>) -> Why {
+        Why::at(Source::Task, reason, by)
+    }
+
+    fn at(source: Source, reason: Option<Arc<str>>, by: &'static Location<'static>) -> Why {
         Why {
             reason,
             by,
-            source: Source::Task,
+            source,
+            is_again: false,
         }
     }
 }
@@ -254,6 +265,7 @@ struct Limit {
 pub(crate) struct Carried {
     key: Key,
     requested: Option<Why>,
+    put_off: Option<Why>,
     expired: bool,
 }
 
@@ -262,7 +274,7 @@ impl Carried {
     pub(crate) fn expire(&mut self, reason: Option<Arc<str>>, by: &'static Location<'static>) {
         let source = Source::Limit(self.key);
         self.expired = true;
-        self.requested = Some(Why { reason, by, source });
+        self.requested = Some(Why::at(source, reason, by));
     }
 
     /// Whether the request waits.
@@ -287,7 +299,7 @@ pub(crate) struct Effects<O: Owner> {
     wake: Vec<Waker>,
     drop: Vec<Waker>,
     push: Option<O::Due>,
-    /// The record's reference, when the last node has gone.
+    /// The record's reference, when the last node has gone, or another one where it has none.
     gone: Option<O>,
 }
 
@@ -298,6 +310,14 @@ impl<O: Owner> Effects<O> {
             drop: Vec::new(),
             push: None,
             gone: None,
+        }
+    }
+
+    /// Of an edge that may find the tree empty, and so without an owner.
+    fn of(owner: &O) -> Effects<O> {
+        Effects {
+            gone: Some(owner.clone()),
+            ..Effects::none()
         }
     }
 
@@ -347,7 +367,10 @@ impl<O: Owner> Record<O> {
                     return None;
                 }
                 Entered::Requested => {
-                    tree.requested.get_or_insert_with(|| Why::task(None, by));
+                    let word = owner.state().snapshot();
+                    let requested = tree.requested.get_or_insert_with(|| Why::task(None, by));
+                    // The end of the loop asks each task once, unless it is in cleanup.
+                    requested.is_again &= word.is_in_cleanup() || !word.is_closing();
                 }
                 Entered::Clear => {}
             }
@@ -360,6 +383,7 @@ impl<O: Owner> Record<O> {
         let key = tree.insert(owner, Id::next().as_u64(), parent, region);
         tree.live += 1;
         tree.count_inside(parent, |inside| inside + 1);
+        tree.put_back(parent);
         if told.as_ref().is_some_and(|why| tree.is_above(parent, why)) {
             tree.set_told(key, told);
         }
@@ -379,11 +403,14 @@ impl<O: Owner> Record<O> {
 
     /// What a limit takes along, since another task polls it.
     pub(crate) fn carry(&self, key: Key) -> Option<Carried> {
-        match &self.0.lock().nodes[&key].kind {
+        let mut tree = self.0.lock();
+        let node = tree.node(key);
+        match &node.kind {
             Kind::Region { .. } => None,
             Kind::Limit(limit) => Some(Carried {
                 key,
                 requested: limit.requested.clone(),
+                put_off: node.put_off.pop(),
                 expired: limit.expired,
             }),
         }
@@ -399,13 +426,18 @@ impl<O: Owner> Record<O> {
         } else {
             tree.insert(owner, key, parent, Kind::Limit(Limit::default()));
         }
-        if let Kind::Limit(limit) = &mut tree.node(key).kind {
+        let node = tree.node(key);
+        if let Kind::Limit(limit) = &mut node.kind {
             limit.gave_up = false;
             limit.expired = carried.expired;
             limit.requested = carried.requested;
+            if node.put_off.is_empty() {
+                node.put_off.extend(carried.put_off);
+            }
             if limit.requested.is_some() {
                 tree.tell_all(Some(key), &mut effects);
             }
+            tree.make_put_off(Some(key), &mut effects);
         }
         drop(tree);
         effects.run();
@@ -538,7 +570,7 @@ impl<O: Owner> Record<O> {
         let inside = node.inside;
         if let Kind::Limit(limit) = &mut node.kind {
             limit.expired = true;
-            limit.requested = Some(Why { reason, by, source });
+            limit.requested = Some(Why::at(source, reason, by));
             effects.drop.extend(limit.waker.replace(waker));
         }
         tree.tell_all(Some(key), &mut effects);
@@ -596,7 +628,8 @@ impl<O: Owner> Record<O> {
             limit.gave_up = true;
             if inside == 0 {
                 let shared = std::mem::take(&mut limit.shared);
-                tree.request_again(shared, &mut effects);
+                let parent = node.parent;
+                tree.request_again(shared, parent, &mut effects);
             }
         }
         drop(tree);
@@ -606,7 +639,7 @@ impl<O: Owner> Record<O> {
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
     /// `at` is what that code is polled inside of.
     pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
-        let mut effects = Effects::none();
+        let mut effects = Effects::of(owner);
         let mut tree = self.0.lock();
         let mut why = why.clone();
         match why.source {
@@ -614,7 +647,7 @@ impl<O: Owner> Record<O> {
             // The error was carried out of the limit.
             _ => why.source = Source::Task,
         }
-        tree.request_around(owner, at, why, &mut effects);
+        tree.request_around(at, why, &mut effects);
         drop(tree);
         effects.run();
     }
@@ -623,11 +656,11 @@ impl<O: Owner> Record<O> {
     /// and cannot let it go on. `at` is what that somebody is polled inside of. Does nothing if one waits,
     /// or all were taken back.
     pub(crate) fn again(&self, owner: &O, at: Option<Key>) {
-        let mut effects = Effects::none();
+        let mut effects = Effects::of(owner);
         let mut tree = self.0.lock();
         if tree.requested.is_none() {
             if let Some(why) = tree.delivered.clone() {
-                tree.request_around(owner, at, why, &mut effects);
+                tree.request_around(at, why, &mut effects);
             }
         }
         drop(tree);
@@ -702,61 +735,98 @@ impl<O: Owner> Tree<O> {
         key
     }
 
-    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`.
-    fn request_around(
-        &mut self,
-        owner: &O,
-        mut at: Option<Key>,
-        why: Why,
-        effects: &mut Effects<O>,
-    ) {
+    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`. It waits at the
+    /// innermost region there, or at the limit that has asked, or at the task.
+    fn request_around(&mut self, mut at: Option<Key>, why: Why, effects: &mut Effects<O>) {
         while let Some(key) = at {
-            let node = &self.nodes[&key];
-            let is_around = matches!(node.kind, Kind::Region { .. });
-            if is_around || why.source == Source::Limit(key) {
-                break;
-            }
-            at = node.parent;
-        }
-        match at {
-            Some(key) if self.nodes[&key].inside > 0 => {
+            let node = self.node(key);
+            let is_region = matches!(node.kind, Kind::Region { .. });
+            if is_region || why.source == Source::Limit(key) {
+                let is_same = |other: &Why| other.source == why.source;
+                let is_told = matches!(&node.kind, Kind::Region { told: Some(told), .. } if told.is_again && is_same(told));
+                if !is_told && !node.put_off.iter().any(is_same) {
+                    node.put_off.push(why.clone());
+                }
                 if why.source == Source::Task {
                     self.keeping.insert(key);
                 }
-                let put_off = &mut self.node(key).put_off;
-                if put_off.iter().all(|other| other.source != why.source) {
-                    put_off.push(why);
-                }
+                return self.make_put_off(Some(key), effects);
             }
-            // Only a request to the task has no limit around that code.
-            None if self.live > 0 => {
-                self.put_off.get_or_insert(why);
-            }
-            _ => match why.source {
-                Source::Limit(_) => self.request_at(why, effects),
-                Source::Task => self.request_task(owner, why, effects),
-            },
+            at = node.parent;
+        }
+        // What a limit has asked for is nobody's where that limit is not around.
+        if why.source == Source::Task {
+            self.put_off.get_or_insert(why);
+            self.make_put_off(None, effects);
         }
     }
 
-    /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
-    /// nothing to wait for any more.
+    /// Makes what was put off at `at`, and from there on upwards, and has nothing to wait for any more: a region
+    /// has gone from inside of it, or there was none.
     fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
-        let mut due = Vec::new();
         while let Some(key) = at {
             self.look();
             let node = self.node(key);
             if node.inside > 0 {
                 // So has everything around it, and the task.
-                break;
+                return;
             }
-            due.append(&mut node.put_off);
             at = node.parent;
+            match &mut node.kind {
+                Kind::Region { told: None, .. } if node.put_off.is_empty() => {}
+                // Nobody else: they may be cleaning up.
+                Kind::Region { .. } => self.tell(key, effects),
+                Kind::Limit(limit) => {
+                    if let Some(mut why) = node.put_off.pop() {
+                        why.is_again = true;
+                        limit.requested.get_or_insert(why);
+                        self.check_limit(key, effects);
+                    }
+                }
+            }
         }
         if self.live == 0 {
-            due.extend(self.put_off.take());
+            if let Some(mut why) = self.put_off.take() {
+                why.is_again = true;
+                let owner = self.owner.clone().or_else(|| effects.gone.clone());
+                if let Some(owner) = owner {
+                    self.request_task(&owner, why, effects);
+                }
+            }
         }
-        self.request_again(due, effects);
+    }
+
+    /// A region is polled inside of `at`, with which requests of r8 and r10 have something to wait for again. It is
+    /// not told of them: who has been asked with the code that let them go on may begin its cleanup only now.
+    fn put_back(&mut self, mut at: Option<Key>) {
+        let is_again = |why: &mut Why| why.is_again;
+        while let Some(key) = at {
+            let node = self.node(key);
+            if let Kind::Limit(limit) = &mut node.kind {
+                node.put_off.extend(limit.requested.take_if(is_again));
+            }
+            at = node.parent;
+        }
+        if let Some(why) = self.requested.take_if(is_again) {
+            self.put_off.get_or_insert(why);
+        }
+    }
+
+    /// What a region keeps that is to be delivered first: that of the innermost source.
+    fn take_put_off(&mut self, key: Key) -> Option<Why> {
+        let mut above = self.nodes[&key].parent;
+        loop {
+            let source = above.map_or(Source::Task, Source::Limit);
+            let put_off = &mut self.node(key).put_off;
+            if let Some(at) = put_off.iter().position(|why| why.source == source) {
+                let why = put_off.remove(at);
+                return Some(Why {
+                    is_again: true,
+                    ..why
+                });
+            }
+            above = self.nodes[&above?].parent;
+        }
     }
 
     /// Changes the counts of live regions from `at` on upwards.
@@ -851,10 +921,10 @@ impl<O: Owner> Tree<O> {
         };
         if told.is_none() {
             let above = self.request_above(node.parent);
-            if above.is_none() {
+            let Some(why) = above.or_else(|| self.take_put_off(key)) else {
                 return;
-            }
-            self.set_told(key, above);
+            };
+            self.set_told(key, Some(why));
         }
         effects.wake.extend(self.waker(key).take());
     }
@@ -962,6 +1032,9 @@ impl<O: Owner> Tree<O> {
         }
         self.settle(key);
         self.count_inside(parent, |inside| inside + weight);
+        if weight > 0 {
+            self.put_back(parent);
+        }
         // Invariants 3 and 4, for what it was inside of and for what is inside of it.
         self.check_above(old, effects);
         self.check_inside(key, effects);
@@ -1000,17 +1073,23 @@ impl<O: Owner> Tree<O> {
 
     /// Edge r3.
     fn deliver(&mut self, key: Key, effects: &mut Effects<O>) {
-        // The innermost limit that has asked, and what was asked further out.
+        // The innermost limit that has asked, and what was asked further out. The region may have been told of
+        // a request that waits for it alone.
         let mut server = None;
-        let mut shared = Vec::new();
+        let told = self.told(key).map(|why| why.source);
+        let mut shared = std::mem::take(&mut self.node(key).put_off);
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
             at = self.nodes[&key].parent;
-            self.set_told(key, None);
             match &mut self.node(key).kind {
-                Kind::Region { .. } => {}
+                // That is for itself.
+                Kind::Region {
+                    told: Some(why), ..
+                } if why.is_again => {}
+                Kind::Region { .. } => self.set_told(key, None),
                 Kind::Limit(limit) => match (limit.requested.take(), server) {
                     (Some(_), None) => server = Some(key),
+                    (None, None) if told == Some(Source::Limit(key)) => server = Some(key),
                     (Some(why), Some(_)) => shared.push(why),
                     (None, _) => {}
                 },
@@ -1025,10 +1104,10 @@ impl<O: Owner> Tree<O> {
             owner.state().deliver(consumed.is_some(), last);
         }
         if let Some(server) = server {
-            if consumed.is_some() {
+            shared.extend(consumed);
+            if shared.iter().any(|why| why.source == Source::Task) {
                 self.keeping.insert(server);
             }
-            shared.extend(consumed);
             if let Kind::Limit(limit) = &mut self.node(server).kind {
                 // Not in the place of what an earlier delivery has left: see `request_again`.
                 limit.shared.extend(shared);
@@ -1047,6 +1126,7 @@ impl<O: Owner> Tree<O> {
             Some(Kind::Limit(_)) => self.leave_limit(key, effects),
             Some(Kind::Region { .. }) => {
                 self.live -= 1;
+                let alone = self.take_alone(key);
                 let parent = self.remove(key, effects);
                 self.check_above(parent, effects);
                 if self.live == 0 {
@@ -1056,6 +1136,9 @@ impl<O: Owner> Tree<O> {
                 }
                 // After edge c5: what is made now may take edge c1, which may be the one that pushes.
                 self.make_put_off(parent, effects);
+                for why in alone {
+                    self.request_around(parent, why, effects);
+                }
             }
         }
     }
@@ -1066,39 +1149,36 @@ impl<O: Owner> Tree<O> {
         };
         let limit = std::mem::take(limit);
         effects.drop.extend(limit.waker);
-        self.remove(key, effects);
+        let parent = self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
             self.untell(limit.told, effects);
         }
         if limit.gave_up {
-            self.request_again(limit.shared, effects);
+            self.request_again(limit.shared, parent, effects);
         }
     }
 
-    /// Requests that were kept for later: they were put off, or a limit that gives up took a delivery as its
-    /// own that was meant for them as well.
-    fn request_again(&mut self, kept: Vec<Why>, effects: &mut Effects<O>) {
+    /// A limit inside of `at` gives up, and took a delivery as its own that was meant for these as well.
+    fn request_again(&mut self, kept: Vec<Why>, at: Option<Key>, effects: &mut Effects<O>) {
         for why in kept {
             self.look();
-            self.request_at(why, effects);
+            self.request_around(at, why, effects);
         }
     }
 
-    /// A request waits again at its source. What a limit that has gone asked for is nobody's any more.
-    fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
-        if let Source::Limit(key) = why.source {
-            if let Some(Kind::Limit(limit)) = self.nodes.get_mut(&key).map(|node| &mut node.kind) {
-                // Otherwise invariant 3 holds already, here and in `request_task`: nothing is quiet.
-                limit.requested.get_or_insert(why);
-                self.tell_all(Some(key), effects);
-                self.check_limit(key, effects);
+    /// What waits for a region alone that has been told of it, if that is so: it goes on with who is around.
+    fn take_alone(&mut self, key: Key) -> Vec<Why> {
+        let node = self.node(key);
+        match &node.kind {
+            Kind::Region {
+                told: Some(why), ..
+            } if why.is_again => {
+                let mut alone = vec![why.clone()];
+                alone.append(&mut node.put_off);
+                alone
             }
-            return;
-        }
-        let owner = self.owner.clone().or_else(|| effects.gone.clone());
-        if let Some(owner) = owner {
-            self.request_task(&owner, why, effects);
+            _ => Vec::new(),
         }
     }
 
@@ -1142,10 +1222,12 @@ impl<O: Owner> Tree<O> {
 
     /// The task as a source.
     fn request_task(&mut self, owner: &O, why: Why, effects: &mut Effects<O>) {
-        self.requested.get_or_insert(Why {
+        let is_again = why.is_again;
+        let requested = self.requested.get_or_insert(Why {
             source: Source::Task,
             ..why
         });
+        requested.is_again &= is_again;
         if self.live > 0 {
             self.tell_all(None, effects);
         } else {
