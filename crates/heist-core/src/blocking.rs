@@ -176,6 +176,7 @@ impl Pool {
             drop(state);
             if let Err(error) = self.start(shared) {
                 self.not_started(shared, &error);
+                shared.threads.try_later(shared);
                 // Whoever sleeps does not know yet that there is something to try again.
                 shared.notify(MayStart::No);
                 shared.monitor.unpark();
@@ -188,11 +189,12 @@ impl Pool {
 
     fn start(&self, shared: &Shared) -> io::Result<()> {
         if let Some(sim) = &shared.sim {
-            if !sim.activate(Part::closures()) {
-                return Err(threads::closed());
-            }
             // It is there at once.
             self.lock().starting -= 1;
+            if !sim.activate(Part::closures()) {
+                self.lock().starting += 1;
+                return Err(threads::closed());
+            }
             return Ok(());
         }
         let me = shared

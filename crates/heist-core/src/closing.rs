@@ -331,15 +331,20 @@ impl Closing {
         }
     }
 
-    /// A runtime was dropped inside a task of this one, which waits for it at the end. Those that have ended
-    /// meanwhile are let go of: a task may make and drop as many as it likes.
-    fn adopt(&self, child: Arc<Shared>) {
-        // Not under the lock: the last one to have a runtime drops the user's hooks. Nobody misses those
-        // in hand here, since they are looked for when the task has ended.
-        let mut children = std::mem::take(&mut self.inner.lock().children);
-        children.retain(|child| !child.closing.has_ended());
-        children.push(child);
-        self.inner.lock().children.append(&mut children);
+    /// A runtime was dropped inside a task of this one, which waits for it at the end. Answers those that have
+    /// ended meanwhile and are let go of: a task may make and drop as many as it likes. The last one to have a
+    /// runtime drops the user's hooks.
+    #[must_use]
+    fn adopt(&self, child: Arc<Shared>) -> Vec<Arc<Shared>> {
+        let mut ended = self.inner.lock().children.clone();
+        // Not under the lock: two runtimes may be dropped inside each other.
+        ended.retain(|child| child.closing.has_ended());
+        let mut inner = self.inner.lock();
+        let is_kept = |child: &Arc<Shared>| !ended.iter().any(|other| Arc::ptr_eq(child, other));
+        inner.children.retain(is_kept);
+        inner.children.push(child);
+        drop(inner);
+        ended
     }
 
     /// Whether all steps are done, and the thread that took them is gone.
@@ -424,9 +429,9 @@ pub(crate) fn close_later(
         return;
     }
     // Nobody in the child of a fork ends its parent's runtime, whose locks may be held for ever.
-    if !std::ptr::eq(&**cx.shared, &**shared) && !cx.shared.is_forked() {
-        cx.shared.closing.adopt(shared.clone());
-    }
+    let is_child = !std::ptr::eq(&**cx.shared, &**shared) && !cx.shared.is_forked();
+    // Kept to the end of this function: what goes with them is user code, which may panic.
+    let _ended = is_child.then(|| cx.shared.closing.adopt(shared.clone()));
     shared.closing.inner.lock().whole = whole;
     // Ordering: Release pairs with the Acquire in `take_request`: `whole`.
     let requested = &shared.closing.requested;
@@ -592,11 +597,11 @@ fn wait_for_tasks(cx: &Context<'_>, graces: &Graces<'_>, cleanup: &mut Cleanup) 
             Some(worker) => worker.step(cx),
             None => run_anything(cx),
         };
+        // What follows may call the error handler, or wakers. It may itself, and so fork.
+        cx.stop_searching();
         if shared.is_forked() {
             return Vec::new();
         }
-        // What follows may call the error handler, or wakers.
-        cx.stop_searching();
         steps = steps.wrapping_add(1);
         // A task in cleanup that never rests would keep us from asking.
         if step == Step::Ran && steps % STEPS_PER_LOOK != 0 {
@@ -729,6 +734,8 @@ fn wait_for_closures(cx: &Context<'_>, grace: Duration) -> Vec<Label> {
             return labels;
         }
         park(cx, left);
+        // It may have been called while it slept; what follows calls user code.
+        cx.stop_searching();
     }
 }
 

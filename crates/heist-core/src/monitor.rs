@@ -89,6 +89,7 @@ impl Monitor {
             .start(shared, Purpose::Monitor, move || thread(&me))
             .inspect_err(|error| {
                 self.started.store(false, Ordering::Relaxed);
+                shared.threads.try_later(shared);
                 shared
                     .threads
                     .report_failure(shared, Purpose::Monitor, error);

@@ -33,8 +33,9 @@ pub(crate) struct Threads {
 #[derive(Debug)]
 struct Inner {
     running: Vec<JoinHandle<()>>,
-    /// How long to wait after the next failed start.
+    /// How long to wait after the next failed start, and after the last one.
     pause: Duration,
+    paused: Duration,
     /// The first failure of a series has not been reported yet.
     unreported: bool,
     closed: bool,
@@ -66,6 +67,7 @@ impl Threads {
             inner: Mutex::new(Inner {
                 running: Vec::new(),
                 pause: START_BACKOFF.0,
+                paused: START_BACKOFF.0,
                 unreported: false,
                 closed: false,
             }),
@@ -189,6 +191,7 @@ impl Threads {
             if let Some(worker) = handed.lock().take() {
                 worker.vacate();
             }
+            self.try_later(shared);
             // Whoever pushed meanwhile has counted on this searcher: somebody else must look.
             if shared.idle.end_search() {
                 shared.notify(MayStart::No);
@@ -265,7 +268,7 @@ impl Threads {
         }
     }
 
-    /// Starts a thread. Whoever calls it reports the failure.
+    /// Starts a thread. Whoever calls it calls [`Threads::try_later`] after a failure, and reports it.
     pub(crate) fn start(
         &self,
         shared: &Shared,
@@ -292,12 +295,21 @@ impl Threads {
             }
             Err(error) => {
                 inner.unreported |= inner.pause == START_BACKOFF.0;
-                let pause = inner.pause.as_nanos() as u64;
-                let retry_at = shared.seam.now().saturating_add(pause);
-                self.retry_at.store(retry_at, Ordering::Relaxed);
+                inner.paused = inner.pause;
                 inner.pause = (inner.pause * 2).min(START_BACKOFF.1);
                 Err(error)
             }
+        }
+    }
+
+    /// After a failed start: what it was for is tried again. Called when everything that was taken for the
+    /// thread has been given back, or whoever tries again would not see it; and before sleepers are told.
+    pub(crate) fn try_later(&self, shared: &Shared) {
+        let inner = self.inner.lock();
+        if !inner.closed {
+            let pause = inner.paused.as_nanos() as u64;
+            let retry_at = shared.seam.now().saturating_add(pause);
+            self.retry_at.store(retry_at, Ordering::Relaxed);
         }
     }
 
@@ -393,6 +405,7 @@ mod tests {
         let (bad, _) = bare(config);
         let threads = &good.threads;
         assert!(threads.start(&bad, Purpose::Blocking, || ()).is_err());
+        threads.try_later(&bad);
         assert_ne!(threads.retry_at(), NEVER);
         let started = threads.start(&good, Purpose::Blocking, || ());
         started.expect("a thread");
