@@ -462,6 +462,34 @@ fn groups_that_end_at_once_leave_those_beside_them_in_peace() {
     });
 }
 
+/// A task that tries again whatever its groups answer: a cancellation whose group fails in its cleanup reaches
+/// the next one.
+#[test]
+fn a_cancellation_reaches_who_tries_again() {
+    in_a_task(async {
+        let (began, tries) = (Signal::new(), Drops::default());
+        let (child_began, tried) = (began.clone(), tries.clone());
+        let task = heist::spawn(async move {
+            loop {
+                drop(tried.guard());
+                let child_began = child_began.clone();
+                let ended = TaskGroup::run(async move |g| {
+                    g.spawn::<_, (), Broken>(async move {
+                        let _ = catch_cancel(child_began.hold::<()>()).await;
+                        Err(Broken("in its cleanup"))
+                    });
+                    pending::<Outcome>().await
+                });
+                assert!(ended.await.is_err());
+            }
+        });
+        began.wait().await;
+        assert!(task.cancel().await.unwrap_err().is_cancelled());
+        // The second one's child may fail as well, if it has begun before it is asked.
+        assert!(tries.count() >= 2);
+    });
+}
+
 // ---- G09, G10, G19, G28: the body fails ----
 
 /// The body fails after the children have begun.

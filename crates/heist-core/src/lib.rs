@@ -118,7 +118,8 @@ mod config {
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
     pub use crate::catch::{
-        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel, uncancel,
+        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel,
+        resume_later, uncancel,
     };
     pub use crate::closing::{DroppedTask, ShutdownReport};
     pub use crate::config::{

@@ -552,9 +552,6 @@ impl Worker {
         if !self.lie_down(cx) {
             return;
         }
-        // A start may have failed since the caller looked. Whoever tells of it has claimed nobody, or this
-        // worker; so it is read after the announcement, as the queues are.
-        let deadline = deadline.min(self.shared.threads.retry_at());
         let waking = Cell::new(false);
         let mut awake = |wakes| {
             self.get_up();

@@ -61,11 +61,15 @@
 //! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
-//! the task; edges r2, r3 and r4 take regions out of there, and see to it. Then that region alone is told, or
-//! the request waits at that source, as one that is made *again*: a region that enters there, or moves there,
-//! is not told of it, since it may be the cleanup of code that received its own request in the same poll; the
-//! request is put off once more. The region or limit that a request is put off at takes it along when it goes:
-//! the code that has let it go on has gone as well.
+//! the task; edges r2, r3 and r4 take regions out of there, and see to it. A region or limit that a request is
+//! put off at takes it along when it goes: the code that has let it go on has gone as well.
+//!
+//! What then happens depends on that code. If it goes on (a group that has an error to answer, a limit that
+//! has given up), the request is made at its source like any other, and tells whoever comes: that may be the
+//! next thing that this code does. If it waits, as `resume().await` does, the request is made *again*: the
+//! region around is told alone, or it waits at the limit or the task, and who enters or moves there is not told
+//! but has it put off once more. It may be the cleanup of other code, which has received its own request in
+//! the same poll.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -142,7 +146,7 @@ pub(crate) struct Why {
     pub(crate) reason: Option<Arc<str>>,
     pub(crate) by: &'static Location<'static>,
     source: Source,
-    /// It waits at its source once more, by r8 or r10, with nothing live inside of that.
+    /// Made by r8 or r10, of code that then waits for it, and so not for what comes beside that code.
     is_again: bool,
 }
 
@@ -265,7 +269,6 @@ struct Limit {
 pub(crate) struct Carried {
     key: Key,
     requested: Option<Why>,
-    put_off: Option<Why>,
     expired: bool,
 }
 
@@ -403,14 +406,11 @@ impl<O: Owner> Record<O> {
 
     /// What a limit takes along, since another task polls it.
     pub(crate) fn carry(&self, key: Key) -> Option<Carried> {
-        let mut tree = self.0.lock();
-        let node = tree.node(key);
-        match &node.kind {
+        match &self.0.lock().nodes[&key].kind {
             Kind::Region { .. } => None,
             Kind::Limit(limit) => Some(Carried {
                 key,
                 requested: limit.requested.clone(),
-                put_off: node.put_off.pop(),
                 expired: limit.expired,
             }),
         }
@@ -427,17 +427,15 @@ impl<O: Owner> Record<O> {
             tree.insert(owner, key, parent, Kind::Limit(Limit::default()));
         }
         let node = tree.node(key);
+        let is_empty = node.inside == 0;
         if let Kind::Limit(limit) = &mut node.kind {
             limit.gave_up = false;
             limit.expired = carried.expired;
             limit.requested = carried.requested;
-            if node.put_off.is_empty() {
-                node.put_off.extend(carried.put_off);
-            }
-            if limit.requested.is_some() {
+            if let Some(why) = &mut limit.requested {
+                why.is_again &= is_empty;
                 tree.tell_all(Some(key), &mut effects);
             }
-            tree.make_put_off(Some(key), &mut effects);
         }
         drop(tree);
         effects.run();
@@ -636,31 +634,45 @@ impl<O: Owner> Record<O> {
         effects.run();
     }
 
-    /// Edge r8, by the runner: the code that caught a request wants it to go on.
+    /// Edge r8, by the runner: the code that caught a request wants it to go on, and waits for it.
     /// `at` is what that code is polled inside of.
     pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
+        self.resume_as(owner, at, why, true);
+    }
+
+    /// The same by code that goes on to its next suspension point.
+    pub(crate) fn resume_later(&self, owner: &O, at: Option<Key>, why: &Why) {
+        self.resume_as(owner, at, why, false);
+    }
+
+    fn resume_as(&self, owner: &O, at: Option<Key>, why: &Why, is_again: bool) {
         let mut effects = Effects::of(owner);
         let mut tree = self.0.lock();
-        let mut why = why.clone();
-        match why.source {
-            Source::Limit(key) if tree.is_inside(at, Some(key)) => {}
+        let source = match why.source {
+            Source::Limit(key) if tree.is_inside(at, Some(key)) => why.source,
             // The error was carried out of the limit.
-            _ => why.source = Source::Task,
-        }
+            _ => Source::Task,
+        };
+        let why = Why {
+            source,
+            is_again,
+            ..why.clone()
+        };
         tree.request_around(at, why, &mut effects);
         drop(tree);
         effects.run();
     }
 
     /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
-    /// and cannot let it go on. `at` is what that somebody is polled inside of. Does nothing if one waits,
-    /// or all were taken back.
-    pub(crate) fn again(&self, owner: &O, at: Option<Key>) {
+    /// and cannot let it go on. `at` is what that somebody is polled inside of, and `waits` whether it does
+    /// nothing more. Does nothing if one waits, or all were taken back.
+    pub(crate) fn again(&self, owner: &O, at: Option<Key>, waits: bool) {
         let mut effects = Effects::of(owner);
         let mut tree = self.0.lock();
         if tree.requested.is_none() {
             if let Some(why) = tree.delivered.clone() {
-                tree.request_around(at, why, &mut effects);
+                let is_again = waits;
+                tree.request_around(at, Why { is_again, ..why }, &mut effects);
             }
         }
         drop(tree);
@@ -741,22 +753,27 @@ impl<O: Owner> Tree<O> {
         while let Some(key) = at {
             let node = self.node(key);
             let is_region = matches!(node.kind, Kind::Region { .. });
-            if is_region || why.source == Source::Limit(key) {
-                let is_same = |other: &Why| other.source == why.source;
-                let is_told = matches!(&node.kind, Kind::Region { told: Some(told), .. } if told.is_again && is_same(told));
-                if !is_told && !node.put_off.iter().any(is_same) {
-                    node.put_off.push(why.clone());
-                }
-                if why.source == Source::Task {
-                    self.keeping.insert(key);
-                }
-                return self.make_put_off(Some(key), effects);
+            if !is_region && why.source != Source::Limit(key) {
+                at = node.parent;
+                continue;
             }
-            at = node.parent;
+            let is_same = |other: &&mut Why| other.source == why.source;
+            let is_told = matches!(&node.kind, Kind::Region { told: Some(told), .. }
+                if told.is_again && told.source == why.source);
+            match node.put_off.iter_mut().find(is_same) {
+                Some(same) => same.is_again &= why.is_again,
+                None if is_told && why.is_again => {}
+                None => node.put_off.push(why.clone()),
+            }
+            if why.source == Source::Task {
+                self.keeping.insert(key);
+            }
+            return self.make_put_off(Some(key), effects);
         }
         // What a limit has asked for is nobody's where that limit is not around.
         if why.source == Source::Task {
-            self.put_off.get_or_insert(why);
+            let is_again = why.is_again;
+            self.put_off.get_or_insert(why).is_again &= is_again;
             self.make_put_off(None, effects);
         }
     }
@@ -764,30 +781,55 @@ impl<O: Owner> Tree<O> {
     /// Makes what was put off at `at`, and from there on upwards, and has nothing to wait for any more: a region
     /// has gone from inside of it, or there was none.
     fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
+        let mut due = Vec::new();
         while let Some(key) = at {
             self.look();
             let node = self.node(key);
             if node.inside > 0 {
                 // So has everything around it, and the task.
-                return;
+                break;
             }
             at = node.parent;
-            match &mut node.kind {
-                Kind::Region { told: None, .. } if node.put_off.is_empty() => {}
-                // Nobody else: they may be cleaning up.
-                Kind::Region { .. } => self.tell(key, effects),
-                Kind::Limit(limit) => {
-                    if let Some(mut why) = node.put_off.pop() {
-                        why.is_again = true;
-                        limit.requested.get_or_insert(why);
-                        self.check_limit(key, effects);
-                    }
+            if let Kind::Region { told, .. } = &node.kind {
+                let has_any = !node.put_off.is_empty();
+                let is_told = told.is_some();
+                let (again, rest) = std::mem::take(&mut node.put_off)
+                    .into_iter()
+                    .partition(|why| why.is_again);
+                node.put_off = again;
+                due.extend::<Vec<_>>(rest);
+                if has_any || is_told {
+                    // Nobody else: they may be cleaning up.
+                    self.tell(key, effects);
                 }
+            } else {
+                due.append(&mut node.put_off);
             }
         }
         if self.live == 0 {
-            if let Some(mut why) = self.put_off.take() {
-                why.is_again = true;
+            due.extend(self.put_off.take());
+        }
+        for why in due {
+            self.request_at(why, effects);
+        }
+    }
+
+    /// A request waits at its source. What a limit that has gone asked for is nobody's any more.
+    fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
+        match why.source {
+            Source::Limit(key) => {
+                let limit = self.nodes.get_mut(&key).map(|node| &mut node.kind);
+                if let Some(Kind::Limit(limit)) = limit {
+                    let is_again = why.is_again;
+                    limit.requested.get_or_insert(why).is_again &= is_again;
+                    // Otherwise nothing is live inside.
+                    if !is_again {
+                        self.tell_all(Some(key), effects);
+                    }
+                    self.check_limit(key, effects);
+                }
+            }
+            Source::Task => {
                 let owner = self.owner.clone().or_else(|| effects.gone.clone());
                 if let Some(owner) = owner {
                     self.request_task(&owner, why, effects);
@@ -818,12 +860,9 @@ impl<O: Owner> Tree<O> {
         loop {
             let source = above.map_or(Source::Task, Source::Limit);
             let put_off = &mut self.node(key).put_off;
-            if let Some(at) = put_off.iter().position(|why| why.source == source) {
-                let why = put_off.remove(at);
-                return Some(Why {
-                    is_again: true,
-                    ..why
-                });
+            let is_next = |why: &Why| why.is_again && why.source == source;
+            if let Some(at) = put_off.iter().position(is_next) {
+                return Some(put_off.remove(at));
             }
             above = self.nodes[&above?].parent;
         }
@@ -1043,6 +1082,7 @@ impl<O: Owner> Tree<O> {
 
     /// A node has come below other sources, and with it what is inside: they are told by these.
     fn check_inside(&mut self, key: Key, effects: &mut Effects<O>) {
+        let mut left = Vec::new();
         for key in self.inside(key) {
             self.look();
             let node = &self.nodes[&key];
@@ -1053,9 +1093,18 @@ impl<O: Owner> Tree<O> {
                 if self.is_above(node.parent, why) {
                     continue;
                 }
+                left.extend(Some(why.clone()).filter(|why| why.is_again));
                 self.set_told(key, None);
             }
             self.tell(key, effects);
+        }
+        // What waited for it alone goes on at the limit that it has left.
+        for why in left {
+            if let Source::Limit(limit) = why.source {
+                if self.nodes.contains_key(&limit) {
+                    self.request_around(Some(limit), why, effects);
+                }
+            }
         }
     }
 
@@ -1073,10 +1122,9 @@ impl<O: Owner> Tree<O> {
 
     /// Edge r3.
     fn deliver(&mut self, key: Key, effects: &mut Effects<O>) {
-        // The innermost limit that has asked, and what was asked further out. The region may have been told of
-        // a request that waits for it alone.
-        let mut server = None;
-        let told = self.told(key).map(|why| why.source);
+        let told = self.told(key);
+        let teller = told.as_ref().map(|why| why.source);
+        let (mut server, mut asked) = (None, Vec::new());
         let mut shared = std::mem::take(&mut self.node(key).put_off);
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
@@ -1087,15 +1135,21 @@ impl<O: Owner> Tree<O> {
                     told: Some(why), ..
                 } if why.is_again => {}
                 Kind::Region { .. } => self.set_told(key, None),
-                Kind::Limit(limit) => match (limit.requested.take(), server) {
-                    (Some(_), None) => server = Some(key),
-                    (None, None) if told == Some(Source::Limit(key)) => server = Some(key),
-                    (Some(why), Some(_)) => shared.push(why),
-                    (None, _) => {}
-                },
+                Kind::Limit(limit) => asked.extend(limit.requested.take()),
+            }
+            if teller == Some(Source::Limit(key)) {
+                server = Some(key);
             }
         }
-        let consumed = self.requested.take();
+        // The limit that has told it, or else the innermost that has asked. What else was asked is further out.
+        if let (None, Some(Source::Limit(key))) = (server, asked.first().map(|why| why.source)) {
+            server = Some(key);
+        }
+        asked.retain(|why| server.map(Source::Limit) != Some(why.source));
+        shared.append(&mut asked);
+        // It may have been told of a request that waited for it alone, and for nobody at the task.
+        let alone = told.filter(|why| why.is_again && why.source == Source::Task);
+        let consumed = self.requested.take().or(alone);
         if consumed.is_some() {
             self.delivered.clone_from(&consumed);
         }
@@ -1137,7 +1191,9 @@ impl<O: Owner> Tree<O> {
                 // After edge c5: what is made now may take edge c1, which may be the one that pushes.
                 self.make_put_off(parent, effects);
                 for why in alone {
-                    self.request_around(parent, why, effects);
+                    // Whoever has dropped it goes on.
+                    let is_again = false;
+                    self.request_around(parent, Why { is_again, ..why }, effects);
                 }
             }
         }
@@ -1159,11 +1215,13 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// A limit inside of `at` gives up, and took a delivery as its own that was meant for these as well.
+    /// A limit inside of `at` gives up, and took a delivery as its own that was meant for these as well. Whoever
+    /// has set it goes on.
     fn request_again(&mut self, kept: Vec<Why>, at: Option<Key>, effects: &mut Effects<O>) {
         for why in kept {
             self.look();
-            self.request_around(at, why, effects);
+            let is_again = false;
+            self.request_around(at, Why { is_again, ..why }, effects);
         }
     }
 

@@ -544,7 +544,7 @@ fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
         task.request("stop");
         let why = task.catch(&first, None);
         if again {
-            task.record.again(&task.owner, None);
+            task.record.again(&task.owner, None, true);
         } else {
             task.record.resume(&task.owner, None, &why);
         }
@@ -783,27 +783,65 @@ fn r8_what_a_limit_has_shared_waits_for_what_is_beside() {
     }
 }
 
-/// A limit with a request that is put off is polled by another task: it waits there.
+/// Code that lets its request go on and goes on itself is told of it in what it does next, wherever that is.
 #[test]
-fn r8_a_limit_takes_along_what_is_put_off() {
-    let [old, new] = [Task::new(), Task::new()];
-    let limit = old.limit(None);
-    let at = Some(limit.key);
-    let [first, beside] = [old.enter(at), old.enter(at)];
-    assert!(old.expire(&limit));
-    let why = old.catch(&first, at);
-    old.record.resume(&old.owner, at, &why);
-    let carried = old.record.carry(limit.key).expect("a limit");
-    assert!(!carried.is_requested());
-    old.record.give_up(limit.key);
-    let key = new.record.bring_limit(&new.owner, None, carried);
-    assert!(new.record.is_spent(key, Waker::noop()));
-    let arrived = new.enter(Some(key));
-    old.record.leave(beside.key);
-    assert_eq!((arrived.wakes(), new.poll(&arrived, Some(key))), (0, None));
-    assert!(!new.record.is_spent(key, Waker::noop()));
-    new.record.leave(arrived.key);
-    assert!(new.record.is_spent(key, Waker::noop()));
+fn r8_who_goes_on_is_told_next() {
+    for around in [None, Some(false), Some(true)] {
+        let task = Task::new();
+        // Around the code: nothing, a limit, or a region.
+        let node = match around {
+            None => None,
+            Some(false) => Some(task.limit(None)),
+            Some(true) => Some(task.enter(None)),
+        };
+        let at = node.as_ref().map(|node| node.key);
+        let first = task.enter(at);
+        match &node {
+            Some(limit) if around == Some(false) => assert!(task.expire(limit)),
+            _ => task.request("stop"),
+        }
+        let mut why = task.catch(&first, at);
+        for _ in 0..3 {
+            task.record.resume_later(&task.owner, at, &why);
+            let next = task.enter(at);
+            assert!(next.wakes() > 0, "{around:?}");
+            why = task.catch(&next, at);
+        }
+    }
+}
+
+/// A region that was told alone receives the request to the task while a limit inside of which it is asks: both
+/// are still to be served.
+#[test]
+fn r8_what_a_region_was_told_alone_is_shared_with_a_limit() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let inside = Some(limit.key);
+    let around = task.enter(inside);
+    let first = task.enter(Some(around.key));
+    task.request("stop");
+    let why = task.catch(&first, Some(around.key));
+    task.record.resume(&task.owner, Some(around.key), &why);
+    assert!(task.expire(&limit));
+    assert_eq!(task.poll(&around, inside).as_deref(), Some("stop"));
+    assert!(!task.is_cancelled());
+    task.record.give_up(limit.key);
+    assert!(task.is_cancelled());
+}
+
+/// A region that was told alone by a limit is polled outside of it: the limit has nothing to wait for.
+#[test]
+fn r8_a_region_that_was_told_alone_leaves_its_limit() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let inside = Some(limit.key);
+    let around = task.enter(inside);
+    let first = task.enter(Some(around.key));
+    assert!(task.expire(&limit));
+    let why = task.catch(&first, Some(around.key));
+    task.record.resume(&task.owner, Some(around.key), &why);
+    assert_eq!(task.poll(&around, None), None);
+    assert!(task.record.is_spent(limit.key, Waker::noop()));
 }
 
 #[test]
@@ -852,7 +890,7 @@ fn r10_a_request_that_is_made_again_waits_for_what_is_beside() {
     assert!(task.poll(&first, None).is_some());
     assert!(task.poll(&second, None).is_some());
     let cleanup = task.enter(None);
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert_eq!((cleanup.wakes(), task.is_cancelled()), (0, false));
     task.record.leave(cleanup.key);
     assert!(task.is_cancelled());
@@ -866,7 +904,7 @@ fn r10_a_request_that_waits_is_not_made_again() {
     task.request("one");
     assert_eq!(task.poll(&first, None).as_deref(), Some("one"));
     task.request("two");
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert!(task.poll(&second, None).is_some());
     assert!(!task.is_cancelled());
 }
@@ -874,7 +912,7 @@ fn r10_a_request_that_waits_is_not_made_again() {
 #[test]
 fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let task = Task::new();
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert!(!task.is_cancelled(), "there was none");
 
     let around = task.enter(None);
@@ -885,10 +923,10 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
         Some("first")
     );
     assert_eq!(around.wakes(), 0);
-    task.record.again(&task.owner, Some(around.key));
+    task.record.again(&task.owner, Some(around.key), true);
     assert_eq!(around.wakes(), 1);
     // One waits: it is not replaced.
-    task.record.again(&task.owner, Some(around.key));
+    task.record.again(&task.owner, Some(around.key), true);
     assert_eq!(
         task.record.cancelling(task.state()),
         1,
@@ -897,7 +935,7 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     assert_eq!(task.poll(&around, None).as_deref(), Some("first"));
 
     // Nobody is left to catch it.
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert!(task.is_cancelled());
 
     // A limit's was none to the task; and what was taken back is not made again.
@@ -906,13 +944,13 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let inside = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert!(!task.is_cancelled());
     let region = task.enter(None);
     task.request("taken back");
     assert!(task.poll(&region, None).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    task.record.again(&task.owner, None);
+    task.record.again(&task.owner, None, true);
     assert!(!task.is_cancelled());
 }
 
