@@ -419,49 +419,6 @@ fn groups_beside_each_other_end_in_peace() {
     });
 }
 
-/// The same where the first group has no children, and so lets the cancellation go on in the poll in which the
-/// other one receives it; and where it is inside of another group, which is to hear of it alone.
-#[test]
-fn groups_that_end_at_once_leave_those_beside_them_in_peace() {
-    in_a_task(async {
-        for nested in [false, true] {
-            let (began, cleaned) = (Signal::new(), Drops::default());
-            let (child_began, guard) = (began.clone(), cleaned.guard());
-            let beside = TaskGroup::run(async move |g| {
-                g.spawn::<_, (), Broken>(async move {
-                    let Err(cancelled) = catch_cancel(child_began.hold::<()>()).await else {
-                        unreachable!("it is pending")
-                    };
-                    sleep(Duration::from_millis(60)).await;
-                    drop(guard);
-                    match cancelled.resume().await {}
-                });
-                pending::<Outcome>().await
-            });
-            let first = async move {
-                let empty = TaskGroup::run(async |_| pending::<Outcome>().await);
-                if nested {
-                    let _ = TaskGroup::run(async move |_| {
-                        let _ = empty.await;
-                        pending::<Outcome>().await
-                    })
-                    .await;
-                } else {
-                    let _ = empty.await;
-                }
-            };
-            let task = heist::spawn(async move {
-                let _ = join(first, beside).await;
-            });
-            began.wait().await;
-            let begin = Instant::now();
-            assert!(task.cancel().await.unwrap_err().is_cancelled());
-            assert!(begin.elapsed() >= Duration::from_millis(60), "{nested}");
-            assert_eq!(cleaned.count(), 1);
-        }
-    });
-}
-
 /// A task that tries again whatever its groups answer: a cancellation whose group fails in its cleanup reaches
 /// the next one.
 #[test]

@@ -255,18 +255,6 @@ impl Future for Resume {
     }
 }
 
-/// Lets a request go on from the next suspension point, for code that has more to do than
-/// [`Cancelled::resume`], which waits for it.
-pub fn resume_later(cancelled: &Cancelled) {
-    context::polling(|polling| {
-        let polling = polling.expect(NOTHING_TO_CANCEL);
-        let side = polling.make_side();
-        let parent = parent(polling, &side);
-        side.record
-            .resume_later(&polling.owner(), parent, &cancelled.why);
-    });
-}
-
 /// How many requests to cancel the task that is polled on this thread were made and not taken back
 /// with [`uncancel`]: those that wait and those that were caught. 0 outside of a task.
 pub fn cancelling() -> usize {
@@ -279,14 +267,13 @@ pub fn uncancel() -> usize {
 }
 
 /// Makes the request to this task that was delivered last again, unless all were taken back: for
-/// when the code that has caught it was ended before it could let it go on. `waits`: the caller does nothing
-/// more than to wait for that.
-pub fn cancel_again(waits: bool) {
+/// when the code that has caught it was ended before it could let it go on.
+pub fn cancel_again() {
     context::polling(|polling| {
         if let Some(polling) = polling {
             let side = polling.make_side();
             let parent = parent(polling, &side);
-            side.record.again(&polling.owner(), parent, waits);
+            side.record.again(&polling.owner(), parent);
         }
     });
 }

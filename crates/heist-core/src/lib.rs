@@ -118,8 +118,7 @@ mod config {
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
     pub use crate::catch::{
-        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel,
-        resume_later, uncancel,
+        Cancelled, CatchCancel, Limit, Resume, cancel_again, cancelling, catch_cancel, uncancel,
     };
     pub use crate::closing::{DroppedTask, ShutdownReport};
     pub use crate::config::{

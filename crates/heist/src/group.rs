@@ -31,9 +31,11 @@ use heist_core::{Cancelled, Spawn, drop_beside_panic};
 use state::{Options, State, Who, Why};
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::panic::{Location, resume_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 pub use child::{Child, ChildError, GroupClosed};
 pub use error::{GroupError, Iter, Panicked};
@@ -579,10 +581,10 @@ where
             drop(output);
             match cancelled.resume().await {}
         }
-        Some(cancelled) => heist_core::resume_later(&cancelled),
+        Some(cancelled) => ask_again(cancelled).await,
         // The body has caught one, and was cut before it could let it go on.
         None if (failed || output.is_none()) && task::cancelling() > level => {
-            heist_core::cancel_again(!failed);
+            heist_core::cancel_again();
             if !failed {
                 pending::<()>().await;
             }
@@ -600,6 +602,17 @@ fn why(cancelled: &Cancelled) -> Why {
         reason: cancelled.reason().map(Arc::from),
         by: cancelled.by(),
     }
+}
+
+/// Lets a cancellation go on, from the next suspension point.
+async fn ask_again(cancelled: Cancelled) {
+    let mut resume = pin!(cancelled.resume());
+    poll_fn(|cx| {
+        // It has asked when it is pending.
+        let _: Poll<_> = resume.as_mut().poll(cx);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Notices that the future of `run` is dropped.

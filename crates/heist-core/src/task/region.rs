@@ -30,7 +30,7 @@
 //! | r5 request  | an explicit canceller               | [`Record::request`], [`Record::request_along`] | tells, or edge c1 |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
-//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, of what is around, when nothing is live beside |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //!
@@ -45,8 +45,7 @@
 //!    inside of that; and with none around it, to the task.
 //! 4. A region is told only below a source that has requested, except that several were told of the
 //!    same request: the first delivery satisfies the source, the others are still delivered when
-//!    they are polled, and leave nothing when they are dropped; and except for a request of r8 or r10,
-//!    of which a region is told alone. Dropped, it leaves that to what is around it.
+//!    they are polled, and leave nothing when they are dropped.
 //! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
 //!    taken it, or r9 has. By 3 and 2 someone who is woken will see it.
 //! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
@@ -61,15 +60,14 @@
 //! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
-//! the task; edges r2, r3 and r4 take regions out of there, and see to it. A region or limit that a request is
-//! put off at takes it along when it goes: the code that has let it go on has gone as well.
+//! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
+//! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
 //!
-//! What then happens depends on that code. If it goes on (a group that has an error to answer, a limit that
-//! has given up), the request is made at its source like any other, and tells whoever comes: that may be the
-//! next thing that this code does. If it waits, as `resume().await` does, the request is made *again*: the
-//! region around is told alone, or it waits at the limit or the task, and who enters or moves there is not told
-//! but has it put off once more. It may be the cleanup of other code, which has received its own request in
-//! the same poll.
+//! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
+//! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
+//! asked again, and so is one that begins in the poll in which the request was made, or beside a limit that
+//! gives up. To tell the region around alone, or to let newcomers be, was tried, and starves the request where
+//! the code around goes on and enters one region after the other.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
 //! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
@@ -88,9 +86,9 @@
 //! A limit asks in edge r7, and gives its future up once its request waits and no region is live
 //! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
-//! outer limit) is still to be served: their requests are made again, of what is around the limit as in r8,
-//! when the limit gives up (`give_up`), since whoever made it may keep it; or, if regions are live inside it
-//! by then, which are to be dropped, by its r4.
+//! outer limit) is still to be served: their requests are made again when the limit gives up
+//! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
+//! to be dropped, by its r4.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. Regions
@@ -146,22 +144,15 @@ pub(crate) struct Why {
     pub(crate) reason: Option<Arc<str>>,
     pub(crate) by: &'static Location<'static>,
     source: Source,
-    /// Made by r8 or r10, of code that then waits for it, and so not for what comes beside that code.
-    is_again: bool,
 }
 
 impl Why {
     /// A request to the task.
     pub(crate) fn task(reason: Option<Arc<str>>, by: &'static Location<'static>) -> Why {
-        Why::at(Source::Task, reason, by)
-    }
-
-    fn at(source: Source, reason: Option<Arc<str>>, by: &'static Location<'static>) -> Why {
         Why {
             reason,
             by,
-            source,
-            is_again: false,
+            source: Source::Task,
         }
     }
 }
@@ -277,7 +268,7 @@ impl Carried {
     pub(crate) fn expire(&mut self, reason: Option<Arc<str>>, by: &'static Location<'static>) {
         let source = Source::Limit(self.key);
         self.expired = true;
-        self.requested = Some(Why::at(source, reason, by));
+        self.requested = Some(Why { reason, by, source });
     }
 
     /// Whether the request waits.
@@ -302,7 +293,7 @@ pub(crate) struct Effects<O: Owner> {
     wake: Vec<Waker>,
     drop: Vec<Waker>,
     push: Option<O::Due>,
-    /// The record's reference, when the last node has gone, or another one where it has none.
+    /// The record's reference, when the last node has gone.
     gone: Option<O>,
 }
 
@@ -313,14 +304,6 @@ impl<O: Owner> Effects<O> {
             drop: Vec::new(),
             push: None,
             gone: None,
-        }
-    }
-
-    /// Of an edge that may find the tree empty, and so without an owner.
-    fn of(owner: &O) -> Effects<O> {
-        Effects {
-            gone: Some(owner.clone()),
-            ..Effects::none()
         }
     }
 
@@ -370,10 +353,7 @@ impl<O: Owner> Record<O> {
                     return None;
                 }
                 Entered::Requested => {
-                    let word = owner.state().snapshot();
-                    let requested = tree.requested.get_or_insert_with(|| Why::task(None, by));
-                    // The end of the loop asks each task once, unless it is in cleanup.
-                    requested.is_again &= word.is_in_cleanup() || !word.is_closing();
+                    tree.requested.get_or_insert_with(|| Why::task(None, by));
                 }
                 Entered::Clear => {}
             }
@@ -386,7 +366,6 @@ impl<O: Owner> Record<O> {
         let key = tree.insert(owner, Id::next().as_u64(), parent, region);
         tree.live += 1;
         tree.count_inside(parent, |inside| inside + 1);
-        tree.put_back(parent);
         if told.as_ref().is_some_and(|why| tree.is_above(parent, why)) {
             tree.set_told(key, told);
         }
@@ -426,14 +405,11 @@ impl<O: Owner> Record<O> {
         } else {
             tree.insert(owner, key, parent, Kind::Limit(Limit::default()));
         }
-        let node = tree.node(key);
-        let is_empty = node.inside == 0;
-        if let Kind::Limit(limit) = &mut node.kind {
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
             limit.gave_up = false;
             limit.expired = carried.expired;
             limit.requested = carried.requested;
-            if let Some(why) = &mut limit.requested {
-                why.is_again &= is_empty;
+            if limit.requested.is_some() {
                 tree.tell_all(Some(key), &mut effects);
             }
         }
@@ -568,7 +544,7 @@ impl<O: Owner> Record<O> {
         let inside = node.inside;
         if let Kind::Limit(limit) = &mut node.kind {
             limit.expired = true;
-            limit.requested = Some(Why::at(source, reason, by));
+            limit.requested = Some(Why { reason, by, source });
             effects.drop.extend(limit.waker.replace(waker));
         }
         tree.tell_all(Some(key), &mut effects);
@@ -626,53 +602,38 @@ impl<O: Owner> Record<O> {
             limit.gave_up = true;
             if inside == 0 {
                 let shared = std::mem::take(&mut limit.shared);
-                let parent = node.parent;
-                tree.request_again(shared, parent, &mut effects);
+                tree.request_again(shared, &mut effects);
             }
         }
         drop(tree);
         effects.run();
     }
 
-    /// Edge r8, by the runner: the code that caught a request wants it to go on, and waits for it.
+    /// Edge r8, by the runner: the code that caught a request wants it to go on.
     /// `at` is what that code is polled inside of.
     pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
-        self.resume_as(owner, at, why, true);
-    }
-
-    /// The same by code that goes on to its next suspension point.
-    pub(crate) fn resume_later(&self, owner: &O, at: Option<Key>, why: &Why) {
-        self.resume_as(owner, at, why, false);
-    }
-
-    fn resume_as(&self, owner: &O, at: Option<Key>, why: &Why, is_again: bool) {
-        let mut effects = Effects::of(owner);
+        let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let source = match why.source {
-            Source::Limit(key) if tree.is_inside(at, Some(key)) => why.source,
+        let mut why = why.clone();
+        match why.source {
+            Source::Limit(key) if tree.is_inside(at, Some(key)) => {}
             // The error was carried out of the limit.
-            _ => Source::Task,
-        };
-        let why = Why {
-            source,
-            is_again,
-            ..why.clone()
-        };
-        tree.request_around(at, why, &mut effects);
+            _ => why.source = Source::Task,
+        }
+        tree.request_around(owner, at, why, &mut effects);
         drop(tree);
         effects.run();
     }
 
     /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
-    /// and cannot let it go on. `at` is what that somebody is polled inside of, and `waits` whether it does
-    /// nothing more. Does nothing if one waits, or all were taken back.
-    pub(crate) fn again(&self, owner: &O, at: Option<Key>, waits: bool) {
-        let mut effects = Effects::of(owner);
+    /// and cannot let it go on. `at` is what that somebody is polled inside of. Does nothing if one waits,
+    /// or all were taken back.
+    pub(crate) fn again(&self, owner: &O, at: Option<Key>) {
+        let mut effects = Effects::none();
         let mut tree = self.0.lock();
         if tree.requested.is_none() {
             if let Some(why) = tree.delivered.clone() {
-                let is_again = waits;
-                tree.request_around(at, Why { is_again, ..why }, &mut effects);
+                tree.request_around(owner, at, why, &mut effects);
             }
         }
         drop(tree);
@@ -747,39 +708,45 @@ impl<O: Owner> Tree<O> {
         key
     }
 
-    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`. It waits at the
-    /// innermost region there, or at the limit that has asked, or at the task.
-    fn request_around(&mut self, mut at: Option<Key>, why: Why, effects: &mut Effects<O>) {
+    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`.
+    fn request_around(
+        &mut self,
+        owner: &O,
+        mut at: Option<Key>,
+        why: Why,
+        effects: &mut Effects<O>,
+    ) {
         while let Some(key) = at {
-            let node = self.node(key);
-            let is_region = matches!(node.kind, Kind::Region { .. });
-            if !is_region && why.source != Source::Limit(key) {
-                at = node.parent;
-                continue;
+            let node = &self.nodes[&key];
+            let is_around = matches!(node.kind, Kind::Region { .. });
+            if is_around || why.source == Source::Limit(key) {
+                break;
             }
-            let is_same = |other: &&mut Why| other.source == why.source;
-            let is_told = matches!(&node.kind, Kind::Region { told: Some(told), .. }
-                if told.is_again && told.source == why.source);
-            match node.put_off.iter_mut().find(is_same) {
-                Some(same) => same.is_again &= why.is_again,
-                None if is_told && why.is_again => {}
-                None => node.put_off.push(why.clone()),
-            }
-            if why.source == Source::Task {
-                self.keeping.insert(key);
-            }
-            return self.make_put_off(Some(key), effects);
+            at = node.parent;
         }
-        // What a limit has asked for is nobody's where that limit is not around.
-        if why.source == Source::Task {
-            let is_again = why.is_again;
-            self.put_off.get_or_insert(why).is_again &= is_again;
-            self.make_put_off(None, effects);
+        match at {
+            Some(key) if self.nodes[&key].inside > 0 => {
+                if why.source == Source::Task {
+                    self.keeping.insert(key);
+                }
+                let put_off = &mut self.node(key).put_off;
+                if put_off.iter().all(|other| other.source != why.source) {
+                    put_off.push(why);
+                }
+            }
+            // Only a request to the task has no limit around that code.
+            None if self.live > 0 => {
+                self.put_off.get_or_insert(why);
+            }
+            _ => match why.source {
+                Source::Limit(_) => self.request_at(why, effects),
+                Source::Task => self.request_task(owner, why, effects),
+            },
         }
     }
 
-    /// Makes what was put off at `at`, and from there on upwards, and has nothing to wait for any more: a region
-    /// has gone from inside of it, or there was none.
+    /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
+    /// nothing to wait for any more.
     fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
         let mut due = Vec::new();
         while let Some(key) = at {
@@ -789,83 +756,13 @@ impl<O: Owner> Tree<O> {
                 // So has everything around it, and the task.
                 break;
             }
+            due.append(&mut node.put_off);
             at = node.parent;
-            if let Kind::Region { told, .. } = &node.kind {
-                let has_any = !node.put_off.is_empty();
-                let is_told = told.is_some();
-                let (again, rest) = std::mem::take(&mut node.put_off)
-                    .into_iter()
-                    .partition(|why| why.is_again);
-                node.put_off = again;
-                due.extend::<Vec<_>>(rest);
-                if has_any || is_told {
-                    // Nobody else: they may be cleaning up.
-                    self.tell(key, effects);
-                }
-            } else {
-                due.append(&mut node.put_off);
-            }
         }
         if self.live == 0 {
             due.extend(self.put_off.take());
         }
-        for why in due {
-            self.request_at(why, effects);
-        }
-    }
-
-    /// A request waits at its source. What a limit that has gone asked for is nobody's any more.
-    fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
-        match why.source {
-            Source::Limit(key) => {
-                let limit = self.nodes.get_mut(&key).map(|node| &mut node.kind);
-                if let Some(Kind::Limit(limit)) = limit {
-                    let is_again = why.is_again;
-                    limit.requested.get_or_insert(why).is_again &= is_again;
-                    // Otherwise nothing is live inside.
-                    if !is_again {
-                        self.tell_all(Some(key), effects);
-                    }
-                    self.check_limit(key, effects);
-                }
-            }
-            Source::Task => {
-                let owner = self.owner.clone().or_else(|| effects.gone.clone());
-                if let Some(owner) = owner {
-                    self.request_task(&owner, why, effects);
-                }
-            }
-        }
-    }
-
-    /// A region is polled inside of `at`, with which requests of r8 and r10 have something to wait for again. It is
-    /// not told of them: who has been asked with the code that let them go on may begin its cleanup only now.
-    fn put_back(&mut self, mut at: Option<Key>) {
-        let is_again = |why: &mut Why| why.is_again;
-        while let Some(key) = at {
-            let node = self.node(key);
-            if let Kind::Limit(limit) = &mut node.kind {
-                node.put_off.extend(limit.requested.take_if(is_again));
-            }
-            at = node.parent;
-        }
-        if let Some(why) = self.requested.take_if(is_again) {
-            self.put_off.get_or_insert(why);
-        }
-    }
-
-    /// What a region keeps that is to be delivered first: that of the innermost source.
-    fn take_put_off(&mut self, key: Key) -> Option<Why> {
-        let mut above = self.nodes[&key].parent;
-        loop {
-            let source = above.map_or(Source::Task, Source::Limit);
-            let put_off = &mut self.node(key).put_off;
-            let is_next = |why: &Why| why.is_again && why.source == source;
-            if let Some(at) = put_off.iter().position(is_next) {
-                return Some(put_off.remove(at));
-            }
-            above = self.nodes[&above?].parent;
-        }
+        self.request_again(due, effects);
     }
 
     /// Changes the counts of live regions from `at` on upwards.
@@ -960,10 +857,10 @@ impl<O: Owner> Tree<O> {
         };
         if told.is_none() {
             let above = self.request_above(node.parent);
-            let Some(why) = above.or_else(|| self.take_put_off(key)) else {
+            if above.is_none() {
                 return;
-            };
-            self.set_told(key, Some(why));
+            }
+            self.set_told(key, above);
         }
         effects.wake.extend(self.waker(key).take());
     }
@@ -1071,9 +968,6 @@ impl<O: Owner> Tree<O> {
         }
         self.settle(key);
         self.count_inside(parent, |inside| inside + weight);
-        if weight > 0 {
-            self.put_back(parent);
-        }
         // Invariants 3 and 4, for what it was inside of and for what is inside of it.
         self.check_above(old, effects);
         self.check_inside(key, effects);
@@ -1082,7 +976,6 @@ impl<O: Owner> Tree<O> {
 
     /// A node has come below other sources, and with it what is inside: they are told by these.
     fn check_inside(&mut self, key: Key, effects: &mut Effects<O>) {
-        let mut left = Vec::new();
         for key in self.inside(key) {
             self.look();
             let node = &self.nodes[&key];
@@ -1093,18 +986,9 @@ impl<O: Owner> Tree<O> {
                 if self.is_above(node.parent, why) {
                     continue;
                 }
-                left.extend(Some(why.clone()).filter(|why| why.is_again));
                 self.set_told(key, None);
             }
             self.tell(key, effects);
-        }
-        // What waited for it alone goes on at the limit that it has left.
-        for why in left {
-            if let Source::Limit(limit) = why.source {
-                if self.nodes.contains_key(&limit) {
-                    self.request_around(Some(limit), why, effects);
-                }
-            }
         }
     }
 
@@ -1122,34 +1006,23 @@ impl<O: Owner> Tree<O> {
 
     /// Edge r3.
     fn deliver(&mut self, key: Key, effects: &mut Effects<O>) {
-        let told = self.told(key);
-        let teller = told.as_ref().map(|why| why.source);
-        let (mut server, mut asked) = (None, Vec::new());
-        let mut shared = std::mem::take(&mut self.node(key).put_off);
+        // The innermost limit that has asked, and what was asked further out.
+        let mut server = None;
+        let mut shared = Vec::new();
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
             at = self.nodes[&key].parent;
+            self.set_told(key, None);
             match &mut self.node(key).kind {
-                // That is for itself.
-                Kind::Region {
-                    told: Some(why), ..
-                } if why.is_again => {}
-                Kind::Region { .. } => self.set_told(key, None),
-                Kind::Limit(limit) => asked.extend(limit.requested.take()),
-            }
-            if teller == Some(Source::Limit(key)) {
-                server = Some(key);
+                Kind::Region { .. } => {}
+                Kind::Limit(limit) => match (limit.requested.take(), server) {
+                    (Some(_), None) => server = Some(key),
+                    (Some(why), Some(_)) => shared.push(why),
+                    (None, _) => {}
+                },
             }
         }
-        // The limit that has told it, or else the innermost that has asked. What else was asked is further out.
-        if let (None, Some(Source::Limit(key))) = (server, asked.first().map(|why| why.source)) {
-            server = Some(key);
-        }
-        asked.retain(|why| server.map(Source::Limit) != Some(why.source));
-        shared.append(&mut asked);
-        // It may have been told of a request that waited for it alone, and for nobody at the task.
-        let alone = told.filter(|why| why.is_again && why.source == Source::Task);
-        let consumed = self.requested.take().or(alone);
+        let consumed = self.requested.take();
         if consumed.is_some() {
             self.delivered.clone_from(&consumed);
         }
@@ -1158,10 +1031,10 @@ impl<O: Owner> Tree<O> {
             owner.state().deliver(consumed.is_some(), last);
         }
         if let Some(server) = server {
-            shared.extend(consumed);
-            if shared.iter().any(|why| why.source == Source::Task) {
+            if consumed.is_some() {
                 self.keeping.insert(server);
             }
+            shared.extend(consumed);
             if let Kind::Limit(limit) = &mut self.node(server).kind {
                 // Not in the place of what an earlier delivery has left: see `request_again`.
                 limit.shared.extend(shared);
@@ -1180,7 +1053,6 @@ impl<O: Owner> Tree<O> {
             Some(Kind::Limit(_)) => self.leave_limit(key, effects),
             Some(Kind::Region { .. }) => {
                 self.live -= 1;
-                let alone = self.take_alone(key);
                 let parent = self.remove(key, effects);
                 self.check_above(parent, effects);
                 if self.live == 0 {
@@ -1190,11 +1062,6 @@ impl<O: Owner> Tree<O> {
                 }
                 // After edge c5: what is made now may take edge c1, which may be the one that pushes.
                 self.make_put_off(parent, effects);
-                for why in alone {
-                    // Whoever has dropped it goes on.
-                    let is_again = false;
-                    self.request_around(parent, Why { is_again, ..why }, effects);
-                }
             }
         }
     }
@@ -1205,38 +1072,39 @@ impl<O: Owner> Tree<O> {
         };
         let limit = std::mem::take(limit);
         effects.drop.extend(limit.waker);
-        let parent = self.remove(key, effects);
+        self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
             self.untell(limit.told, effects);
         }
         if limit.gave_up {
-            self.request_again(limit.shared, parent, effects);
+            self.request_again(limit.shared, effects);
         }
     }
 
-    /// A limit inside of `at` gives up, and took a delivery as its own that was meant for these as well. Whoever
-    /// has set it goes on.
-    fn request_again(&mut self, kept: Vec<Why>, at: Option<Key>, effects: &mut Effects<O>) {
+    /// Requests that were kept for later: they were put off, or a limit that gives up took a delivery as its
+    /// own that was meant for them as well.
+    fn request_again(&mut self, kept: Vec<Why>, effects: &mut Effects<O>) {
         for why in kept {
             self.look();
-            let is_again = false;
-            self.request_around(at, Why { is_again, ..why }, effects);
+            self.request_at(why, effects);
         }
     }
 
-    /// What waits for a region alone that has been told of it, if that is so: it goes on with who is around.
-    fn take_alone(&mut self, key: Key) -> Vec<Why> {
-        let node = self.node(key);
-        match &node.kind {
-            Kind::Region {
-                told: Some(why), ..
-            } if why.is_again => {
-                let mut alone = vec![why.clone()];
-                alone.append(&mut node.put_off);
-                alone
+    /// A request waits again at its source. What a limit that has gone asked for is nobody's any more.
+    fn request_at(&mut self, why: Why, effects: &mut Effects<O>) {
+        if let Source::Limit(key) = why.source {
+            if let Some(Kind::Limit(limit)) = self.nodes.get_mut(&key).map(|node| &mut node.kind) {
+                // Otherwise invariant 3 holds already, here and in `request_task`: nothing is quiet.
+                limit.requested.get_or_insert(why);
+                self.tell_all(Some(key), effects);
+                self.check_limit(key, effects);
             }
-            _ => Vec::new(),
+            return;
+        }
+        let owner = self.owner.clone().or_else(|| effects.gone.clone());
+        if let Some(owner) = owner {
+            self.request_task(&owner, why, effects);
         }
     }
 
@@ -1280,12 +1148,10 @@ impl<O: Owner> Tree<O> {
 
     /// The task as a source.
     fn request_task(&mut self, owner: &O, why: Why, effects: &mut Effects<O>) {
-        let is_again = why.is_again;
-        let requested = self.requested.get_or_insert(Why {
+        self.requested.get_or_insert(Why {
             source: Source::Task,
             ..why
         });
-        requested.is_again &= is_again;
         if self.live > 0 {
             self.tell_all(None, effects);
         } else {

@@ -802,10 +802,6 @@ impl Snapshot {
     pub(crate) fn must_drop(self) -> bool {
         self.0 & (CANCEL | REGION) == CANCEL
     }
-    /// Whether a request to the task has been delivered.
-    pub(crate) fn is_in_cleanup(self) -> bool {
-        self.0 & CLEANUP != 0
-    }
     /// Whether the end of the loop has asked for the end of the task.
     pub(crate) fn is_closing(self) -> bool {
         self.0 & CLOSING != 0

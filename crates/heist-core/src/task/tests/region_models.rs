@@ -581,7 +581,7 @@ fn models_a_request_waits_for_a_region_that_leaves() {
                 cell.record.leave(beside);
             });
             if again {
-                cell.record.again(&owner, None, true);
+                cell.record.again(&owner, None);
             } else {
                 cell.record.resume(&owner, None, &why);
             }

@@ -544,7 +544,7 @@ fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
         task.request("stop");
         let why = task.catch(&first, None);
         if again {
-            task.record.again(&task.owner, None, true);
+            task.record.again(&task.owner, None);
         } else {
             task.record.resume(&task.owner, None, &why);
         }
@@ -586,8 +586,7 @@ fn r8_a_resumed_request_waits_inside_of_its_limit_alone() {
     assert_eq!(outside.wakes(), 0);
 }
 
-/// What has let a request go on is polled again and again until that is made: it is kept once, and each of
-/// these polls looks at where it waits and no further.
+/// What has let a request go on is polled again and again until that is made: it is kept once.
 #[test]
 fn r8_a_request_is_put_off_once() {
     let looks = |polls: usize| {
@@ -604,244 +603,7 @@ fn r8_a_request_is_put_off_once() {
         assert_eq!(around.wakes(), 1);
         task.record.looks()
     };
-    assert_eq!(looks(1) + 99, looks(100));
-}
-
-/// Two pieces of code are asked in one poll. The first lets its request go on, the second receives its own, so
-/// that nothing is live any more, and begins its cleanup after that: it is not asked again.
-#[test]
-fn r8_a_request_that_was_made_waits_for_a_cleanup_that_begins() {
-    for in_limit in [false, true] {
-        let task = Task::new();
-        let limit = in_limit.then(|| task.limit(None));
-        let at = limit.as_ref().map(|limit| limit.key);
-        let [first, second] = [task.enter(at), task.enter(at)];
-        match &limit {
-            Some(limit) => assert!(task.expire(limit)),
-            None => task.request("stop"),
-        }
-        let why = task.catch(&first, at);
-        task.record.resume(&task.owner, at, &why);
-        assert!(task.poll(&second, at).is_some());
-        let is_made = || match &limit {
-            Some(limit) => task.record.is_spent(limit.key, Waker::noop()),
-            None => task.is_cancelled(),
-        };
-        assert!(is_made());
-        let cleanup = task.enter(at);
-        assert!(!is_made());
-        assert_eq!((cleanup.wakes(), task.poll(&cleanup, at)), (0, None));
-        task.record.leave(cleanup.key);
-        assert!(is_made());
-
-        // An explicit request is for whoever comes.
-        task.request("now");
-        let told = task.enter(at);
-        assert!(task.poll(&told, at).is_some());
-    }
-}
-
-/// The end of the loop asks as well, a task that no request has reached: whoever comes is told.
-#[test]
-fn r8_the_end_of_the_loop_is_for_whoever_comes() {
-    let task = Task::new();
-    let limit = task.limit(None);
-    let region = task.enter(Some(limit.key));
-    assert!(task.expire(&limit));
-    let why = task.catch(&region, Some(limit.key));
-    task.record.leave(limit.key);
-    // Carried out of the limit, it is the task's.
-    task.record.resume(&task.owner, None, &why);
-    assert!(task.is_cancelled());
-    task.record.close(&task.owner, here()).run();
-    let late = task.enter(None);
-    assert!(task.poll(&late, None).is_some());
-}
-
-/// A region around the code that lets a request go on: it alone is told, and not what cleans up beside it.
-#[test]
-fn r8_a_resumed_request_is_for_the_region_around_alone() {
-    for (in_limit, is_dropped) in [(false, false), (false, true), (true, false), (true, true)] {
-        let task = Task::new();
-        let limit = in_limit.then(|| task.limit(None));
-        let at = limit.as_ref().map(|limit| limit.key);
-        let around = task.enter(at);
-        let [first, beside] = [task.enter(Some(around.key)), task.enter(at)];
-        match &limit {
-            Some(limit) => assert!(task.expire(limit)),
-            None => task.request("stop"),
-        }
-        let why = task.catch(&first, Some(around.key));
-        assert!(task.poll(&beside, at).is_some());
-        let cleanup = task.enter(at);
-        for _ in 0..2 {
-            task.record.resume(&task.owner, Some(around.key), &why);
-        }
-        assert!(around.wakes() > 0);
-        assert_eq!((cleanup.wakes(), task.poll(&cleanup, at)), (0, None));
-        if is_dropped {
-            // Undelivered, it goes on.
-            task.record.leave(around.key);
-        } else {
-            let why = task.catch(&around, at);
-            task.record.resume(&task.owner, at, &why);
-        }
-        let is_made = || match &limit {
-            Some(limit) => task.record.is_spent(limit.key, Waker::noop()),
-            None => task.is_cancelled(),
-        };
-        assert!(!is_made());
-        assert_eq!(task.poll(&cleanup, at), None);
-        task.record.leave(cleanup.key);
-        assert!(is_made());
-    }
-}
-
-/// Two sources have asked what a region is around of: it is told of the inner one, which keeps the other.
-#[test]
-fn r8_a_region_is_told_of_one_request_and_keeps_the_other() {
-    let task = Task::new();
-    let limit = task.limit(None);
-    let inside = Some(limit.key);
-    let around = task.enter(inside);
-    let at = Some(around.key);
-    let first = task.enter(at);
-    task.request("stop");
-    let stop = task.catch(&first, at);
-    let (second, beside) = (task.enter(at), task.enter(at));
-    assert!(task.expire(&limit));
-    let time = task.catch(&second, at);
-    task.record.resume(&task.owner, at, &stop);
-    task.record.resume(&task.owner, at, &time);
-    assert!(task.poll(&beside, at).is_some());
-    assert_eq!(task.poll(&around, inside).as_deref(), Some("time"));
-    task.record.resume(&task.owner, inside, &time);
-    assert!(task.record.is_spent(limit.key, Waker::noop()));
-    assert!(!task.is_cancelled());
-    task.record.give_up(limit.key);
-    assert!(task.is_cancelled());
-}
-
-/// What comes into the region that is told waits for another request, catches it, and goes on: the region still
-/// receives its own.
-#[test]
-fn r8_a_delivery_inside_leaves_what_is_for_the_region_around_alone() {
-    let task = Task::new();
-    let around = task.enter(None);
-    let at = Some(around.key);
-    let first = task.enter(at);
-    task.request("stop");
-    let why = task.catch(&first, at);
-    task.record.resume(&task.owner, at, &why);
-    let inside = task.enter(at);
-    assert_eq!(task.poll(&around, None), None, "it has one inside");
-    task.request("other");
-    assert_eq!(task.poll(&inside, at).as_deref(), Some("other"));
-    assert_eq!(around.wakes(), 2);
-    assert_eq!(task.poll(&around, None).as_deref(), Some("stop"));
-}
-
-/// A region that moves out of another is not told of what has waited for it.
-#[test]
-fn r8_what_waited_for_a_region_that_moves_out_is_not_for_it() {
-    let task = Task::new();
-    let around = task.enter(None);
-    let at = Some(around.key);
-    let first = task.enter(at);
-    task.request("stop");
-    let why = task.catch(&first, at);
-    let cleanup = task.enter(at);
-    task.record.resume(&task.owner, at, &why);
-    assert_eq!(task.poll(&cleanup, None), None);
-    assert_eq!((around.wakes(), cleanup.wakes()), (1, 0));
-    assert_eq!(task.poll(&around, None).as_deref(), Some("stop"));
-}
-
-/// A limit has taken a delivery that was the task's as well, and gives up while others clean up beside it.
-#[test]
-fn r8_what_a_limit_has_shared_waits_for_what_is_beside() {
-    for leaves in [false, true] {
-        let task = Task::new();
-        let limit = task.limit(None);
-        let [first, beside] = [task.enter(Some(limit.key)), task.enter(None)];
-        assert!(task.expire(&limit));
-        task.request("stop");
-        let why = task.catch(&first, Some(limit.key));
-        assert!(task.poll(&beside, None).is_some());
-        let cleanup = task.enter(None);
-        let late = leaves.then(|| task.enter(Some(limit.key)));
-        task.record.resume(&task.owner, Some(limit.key), &why);
-        task.record.give_up(limit.key);
-        if let Some(region) = late {
-            task.record.leave(region.key);
-        }
-        task.record.leave(limit.key);
-        assert_eq!((cleanup.wakes(), task.poll(&cleanup, None)), (0, None));
-        assert!(!task.is_cancelled());
-        task.record.leave(cleanup.key);
-        assert!(task.is_cancelled());
-    }
-}
-
-/// Code that lets its request go on and goes on itself is told of it in what it does next, wherever that is.
-#[test]
-fn r8_who_goes_on_is_told_next() {
-    for around in [None, Some(false), Some(true)] {
-        let task = Task::new();
-        // Around the code: nothing, a limit, or a region.
-        let node = match around {
-            None => None,
-            Some(false) => Some(task.limit(None)),
-            Some(true) => Some(task.enter(None)),
-        };
-        let at = node.as_ref().map(|node| node.key);
-        let first = task.enter(at);
-        match &node {
-            Some(limit) if around == Some(false) => assert!(task.expire(limit)),
-            _ => task.request("stop"),
-        }
-        let mut why = task.catch(&first, at);
-        for _ in 0..3 {
-            task.record.resume_later(&task.owner, at, &why);
-            let next = task.enter(at);
-            assert!(next.wakes() > 0, "{around:?}");
-            why = task.catch(&next, at);
-        }
-    }
-}
-
-/// A region that was told alone receives the request to the task while a limit inside of which it is asks: both
-/// are still to be served.
-#[test]
-fn r8_what_a_region_was_told_alone_is_shared_with_a_limit() {
-    let task = Task::new();
-    let limit = task.limit(None);
-    let inside = Some(limit.key);
-    let around = task.enter(inside);
-    let first = task.enter(Some(around.key));
-    task.request("stop");
-    let why = task.catch(&first, Some(around.key));
-    task.record.resume(&task.owner, Some(around.key), &why);
-    assert!(task.expire(&limit));
-    assert_eq!(task.poll(&around, inside).as_deref(), Some("stop"));
-    assert!(!task.is_cancelled());
-    task.record.give_up(limit.key);
-    assert!(task.is_cancelled());
-}
-
-/// A region that was told alone by a limit is polled outside of it: the limit has nothing to wait for.
-#[test]
-fn r8_a_region_that_was_told_alone_leaves_its_limit() {
-    let task = Task::new();
-    let limit = task.limit(None);
-    let inside = Some(limit.key);
-    let around = task.enter(inside);
-    let first = task.enter(Some(around.key));
-    assert!(task.expire(&limit));
-    let why = task.catch(&first, Some(around.key));
-    task.record.resume(&task.owner, Some(around.key), &why);
-    assert_eq!(task.poll(&around, None), None);
-    assert!(task.record.is_spent(limit.key, Waker::noop()));
+    assert_eq!(looks(1), looks(100));
 }
 
 #[test]
@@ -890,7 +652,7 @@ fn r10_a_request_that_is_made_again_waits_for_what_is_beside() {
     assert!(task.poll(&first, None).is_some());
     assert!(task.poll(&second, None).is_some());
     let cleanup = task.enter(None);
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert_eq!((cleanup.wakes(), task.is_cancelled()), (0, false));
     task.record.leave(cleanup.key);
     assert!(task.is_cancelled());
@@ -904,7 +666,7 @@ fn r10_a_request_that_waits_is_not_made_again() {
     task.request("one");
     assert_eq!(task.poll(&first, None).as_deref(), Some("one"));
     task.request("two");
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert!(task.poll(&second, None).is_some());
     assert!(!task.is_cancelled());
 }
@@ -912,7 +674,7 @@ fn r10_a_request_that_waits_is_not_made_again() {
 #[test]
 fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let task = Task::new();
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled(), "there was none");
 
     let around = task.enter(None);
@@ -923,10 +685,10 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
         Some("first")
     );
     assert_eq!(around.wakes(), 0);
-    task.record.again(&task.owner, Some(around.key), true);
+    task.record.again(&task.owner, Some(around.key));
     assert_eq!(around.wakes(), 1);
     // One waits: it is not replaced.
-    task.record.again(&task.owner, Some(around.key), true);
+    task.record.again(&task.owner, Some(around.key));
     assert_eq!(
         task.record.cancelling(task.state()),
         1,
@@ -935,7 +697,7 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     assert_eq!(task.poll(&around, None).as_deref(), Some("first"));
 
     // Nobody is left to catch it.
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert!(task.is_cancelled());
 
     // A limit's was none to the task; and what was taken back is not made again.
@@ -944,13 +706,13 @@ fn r10_a_delivered_request_is_made_again_until_it_is_taken_back() {
     let inside = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     assert_eq!(task.poll(&inside, Some(limit.key)).as_deref(), Some("time"));
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled());
     let region = task.enter(None);
     task.request("taken back");
     assert!(task.poll(&region, None).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    task.record.again(&task.owner, None, true);
+    task.record.again(&task.owner, None);
     assert!(!task.is_cancelled());
 }
 
