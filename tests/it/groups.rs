@@ -1579,6 +1579,10 @@ fn no_more_children_run_than_allowed() {
             let waits = g.spawn(never.wrap(pending::<Result<(), Broken>>()));
             assert!(waits.cancel().await.unwrap_err().is_cancelled());
             assert_eq!(g.live(), 20);
+            // As many as may run are there, before the first of them goes on.
+            while running.load(Ordering::SeqCst) < 3 {
+                yield_now().await;
+            }
             for _ in 0..3 {
                 gate.set();
             }

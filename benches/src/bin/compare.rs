@@ -195,11 +195,13 @@ fn rounds(options: &mut Options) -> Result<()> {
         (None, Some(_)) => Some(env::current_exe()?.with_file_name("benchmarks.log")),
         (None, None) => None,
     };
+    // Its load is that before the machine is busy with our own builds.
+    let about = about(options);
     if options.document.is_some() {
         build_others(&mut options.plan)?;
     }
     let mut file = log.as_ref().map(File::create).transpose()?;
-    for (name, value) in about(options) {
+    for (name, value) in about {
         println!("{name}: {value}");
         if let Some(file) = &mut file {
             write_about(file, &name, &value)?;
