@@ -30,6 +30,7 @@ impl Address {
 
     /// The thread parks on `slot` from now on, or on its own token.
     pub(crate) fn change(&self, slot: Option<usize>) {
+        // Ordering: Relaxed, the fence below orders it.
         self.0.store(slot.unwrap_or(NO_SLOT), Ordering::Relaxed);
         // Ordering: SeqCst, the counterpart of the one in `find`; see the module.
         fence(Ordering::SeqCst);

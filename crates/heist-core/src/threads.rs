@@ -309,6 +309,8 @@ impl Threads {
         if !inner.closed {
             let pause = inner.paused.as_nanos() as u64;
             let retry_at = shared.seam.now().saturating_add(pause);
+            // Ordering: Relaxed, a time to look at. What was given back is behind locks of its own, and
+            // sleepers are told after this.
             self.retry_at.store(retry_at, Ordering::Relaxed);
         }
     }
