@@ -24,7 +24,6 @@ use crate::context::{self, Context, Role};
 use crate::graces::{Graces, Stopwatch};
 use crate::hooks::Report;
 use crate::pinned::Pinned;
-use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::sim::Simulation;
 use crate::sync::thread::{self, JoinHandle, Thread};
@@ -663,7 +662,7 @@ pub(crate) fn run_anything(cx: &Context<'_>) -> Step {
         slots.find_map(|slot| slot.queue.steal().or_else(|| slot.lifo.take()))
     });
     let Some(task) = task else {
-        return Step::WouldPark(NEVER);
+        return Step::WouldPark;
     };
     if let Ran::Requeue(task) = run_task(cx, None, task) {
         shared.injector.push(task);

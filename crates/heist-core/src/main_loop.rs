@@ -182,15 +182,15 @@ impl MainLoop {
                     Step::Ran
                 }
                 Some(worker) => worker.step(cx),
-                None => Step::WouldPark(NEVER),
+                None => Step::WouldPark,
             };
             match step {
                 Step::Ran | Step::Searched => {}
                 // A waker has set what it came for and is about to call attention to it.
-                Step::WouldPark(_) if self.local.has_work() => self.local.pinned.call_attention(),
-                Step::WouldPark(_) if ran => {}
-                Step::WouldPark(deadline) => {
-                    if let Some(deadlock) = self.rest(cx, deadline) {
+                Step::WouldPark if self.local.has_work() => self.local.pinned.call_attention(),
+                Step::WouldPark if ran => {}
+                Step::WouldPark => {
+                    if let Some(deadlock) = self.rest(cx) {
                         return Some(Outcome::Deadlock(deadlock));
                     }
                 }
@@ -253,18 +253,18 @@ impl MainLoop {
     }
 
     /// Parks while `main` waits. The monitor is told, if it is to find deadlocks, and may answer.
-    fn rest(&self, cx: &Context<'_>, deadline: u64) -> Option<Deadlock> {
+    fn rest(&self, cx: &Context<'_>) -> Option<Deadlock> {
         if let Some(sim) = &self.shared.sim {
             // Of an earlier wait: there may be none now.
             sim.take_stuck();
         }
         if !self.shared.config.detect_deadlock {
-            self.park(cx, deadline);
+            self.park(cx, NEVER);
             return self.stuck();
         }
         let resting = &self.local.pinned.resting;
         resting.begin(&self.local.waits.borrow());
-        self.park(cx, deadline);
+        self.park(cx, NEVER);
         resting.end().or_else(|| self.stuck())
     }
 
@@ -367,15 +367,15 @@ impl MainLoop {
         }
         let step = match &self.worker {
             Some(worker) => worker.step(cx),
-            None => Step::WouldPark(NEVER),
+            None => Step::WouldPark,
         };
         match step {
             Step::Ran | Step::Searched => {}
-            Step::WouldPark(_) if ran || self.local.has_work() => {}
-            Step::WouldPark(deadline) => {
+            Step::WouldPark if ran || self.local.has_work() => {}
+            Step::WouldPark => {
                 let nap = at_most.as_nanos().min(u128::from(u64::MAX)) as u64;
                 let until = self.shared.seam.now().saturating_add(nap);
-                self.park(cx, deadline.min(until));
+                self.park(cx, until);
             }
         }
     }

@@ -53,8 +53,8 @@ pub(crate) enum Step {
     Ran,
     /// Looked for work and found none, but must look again: another thief was in the way.
     Searched,
-    /// Nothing to do until something happens or this time comes.
-    WouldPark(u64),
+    /// Nothing to do until something happens.
+    WouldPark,
 }
 
 /// What a look at the other slots gave.
@@ -217,8 +217,8 @@ impl Worker {
         }
         match self.step(cx) {
             Step::Ran | Step::Searched => Turn::Again,
-            Step::WouldPark(_) if closing.is_over() || self.try_retire() => Turn::Over,
-            Step::WouldPark(deadline) => Turn::Park(self.nap(deadline)),
+            Step::WouldPark if closing.is_over() || self.try_retire() => Turn::Over,
+            Step::WouldPark => Turn::Park(self.nap()),
         }
     }
 
@@ -350,14 +350,14 @@ impl Worker {
         }
         if self.shared.is_forked() {
             // The error handler has forked, and returned in the child.
-            return Step::WouldPark(NEVER);
+            return Step::WouldPark;
         }
         if !self.shared.is_parallel() {
-            return Step::WouldPark(self.shared.threads.retry_at());
+            return Step::WouldPark;
         }
         if !self.searching.get() {
             if !self.shared.idle.begin_search(self.shared.search_limit()) {
-                return Step::WouldPark(self.shared.threads.retry_at());
+                return Step::WouldPark;
             }
             self.searching.set(true);
         }
@@ -368,7 +368,7 @@ impl Worker {
                 Step::Ran
             }
             Stolen::Contended => Step::Searched,
-            Stolen::Nothing => Step::WouldPark(self.shared.threads.retry_at()),
+            Stolen::Nothing => Step::WouldPark,
         }
     }
 
@@ -547,11 +547,13 @@ impl Worker {
         result
     }
 
-    /// Sleeps until something happens. The caller has just found nothing to do.
+    /// Sleeps until something happens, or this time comes. The caller has just found nothing to do.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
         if !self.lie_down(cx) {
             return;
         }
+        // After the announcement: whoever sets the time of a retry later tells sleepers.
+        let deadline = deadline.min(self.shared.threads.retry_at());
         let waking = Cell::new(false);
         let mut awake = |wakes| {
             self.get_up();
@@ -632,18 +634,18 @@ impl Worker {
     /// How long this worker may sleep. A spare looks now and then whether its time is over, unless
     /// it stays in any case: because nobody is blocked and yet it is not one too many, or for its
     /// shard. `try_retire` may have answered on other numbers a moment ago, so all are read again.
-    fn nap(&self, deadline: u64) -> u64 {
+    fn nap(&self) -> u64 {
         let shared = &self.shared;
         let workers = shared.config.workers;
         if self.index < workers {
-            return deadline;
+            return NEVER;
         }
         let stays = shared.seam.is_used(self.index) || !shared.threads.are_more_than(workers);
         if stays && shared.needed_workers() == workers {
-            return deadline;
+            return NEVER;
         }
         let nap = SPARE_NAP.as_nanos() as u64;
-        deadline.min(shared.seam.now().saturating_add(nap))
+        shared.seam.now().saturating_add(nap)
     }
 
     /// A number below `n`: xorshift, which is all that picking a victim needs.

@@ -67,7 +67,7 @@ fn with_worker(test: impl FnOnce(&Worker, &Context<'_>, &Driver)) {
 #[test]
 fn no_waker_is_called_by_a_searcher() {
     with_worker(|worker, cx, driver| {
-        assert_eq!(worker.step(cx), Step::WouldPark(NEVER));
+        assert_eq!(worker.step(cx), Step::WouldPark);
         assert_eq!(cx.shared.idle.counts().searching, 1);
         worker.slot().note(DRIVER_DUE);
         assert!(!worker.lie_down(cx), "it looks again");
