@@ -42,18 +42,19 @@ pub struct JoinHandle<T> {
 }
 
 enum Target<T> {
-    /// The JOIN reference. `taken` once the output has left the stage.
-    Task {
-        pointer: NonNull<Header>,
-        taken: bool,
-        output: PhantomData<T>,
-    },
+    /// The JOIN reference.
+    Task(NonNull<Header>, PhantomData<T>),
     /// A task that no runtime took.
-    Refused {
-        error: Option<JoinError>,
-        label: Label,
-    },
+    Refused(Box<Refused>),
 }
+
+/// In a box, so that a handle is two words: most are moved more often than they are polled.
+struct Refused {
+    error: Option<JoinError>,
+    label: Label,
+}
+
+const _: () = assert!(size_of::<JoinHandle<()>>() == 2 * size_of::<usize>());
 
 // SAFETY: the handle reaches the header, which is shared by the rules of the module `task`, and
 // takes or drops a `T` on its own thread: like sending the `T`. Without `T: Send`, thread B could
@@ -72,29 +73,25 @@ impl<T> JoinHandle<T> {
     #[inline]
     pub(crate) unsafe fn new(task: NonNull<Header>) -> JoinHandle<T> {
         JoinHandle {
-            task: Target::Task {
-                pointer: task,
-                taken: false,
-                output: PhantomData,
-            },
+            task: Target::Task(task, PhantomData),
         }
     }
 
     /// A handle of a task that was not taken.
     pub(crate) fn refused(label: Label, error: JoinError) -> JoinHandle<T> {
         JoinHandle {
-            task: Target::Refused {
+            task: Target::Refused(Box::new(Refused {
                 error: Some(error),
                 label,
-            },
+            })),
         }
     }
 
     fn header(&self) -> Option<&Header> {
         match &self.task {
             // SAFETY: JOIN is ours until `drop` and keeps the header alive.
-            Target::Task { pointer, .. } => Some(unsafe { pointer.as_ref() }),
-            Target::Refused { .. } => None,
+            Target::Task(pointer, _) => Some(unsafe { pointer.as_ref() }),
+            Target::Refused(_) => None,
         }
     }
 
@@ -117,7 +114,7 @@ impl<T> JoinHandle<T> {
     }
 
     fn request(&self, why: Why) {
-        if let Target::Task { pointer, .. } = &self.task {
+        if let Target::Task(pointer, _) = &self.task {
             // SAFETY: JOIN keeps the header alive.
             unsafe { TaskRef::request(*pointer, why) }
         }
@@ -175,8 +172,8 @@ impl<T> JoinHandle<T> {
     pub fn id(&self) -> Id {
         match &self.task {
             // SAFETY: JOIN keeps the header alive.
-            Target::Task { pointer, .. } => unsafe { pointer.as_ref() }.id(),
-            Target::Refused { label, .. } => label.id,
+            Target::Task(pointer, _) => unsafe { pointer.as_ref() }.id(),
+            Target::Refused(refused) => refused.label.id,
         }
     }
 
@@ -184,20 +181,20 @@ impl<T> JoinHandle<T> {
     pub fn name(&self) -> Option<&str> {
         match &self.task {
             // SAFETY: JOIN keeps the header alive; the name never changes.
-            Target::Task { pointer, .. } => unsafe { pointer.as_ref() }.name(),
-            Target::Refused { label, .. } => label.name.as_deref(),
+            Target::Task(pointer, _) => unsafe { pointer.as_ref() }.name(),
+            Target::Refused(refused) => refused.label.name.as_deref(),
         }
     }
 
     /// A handle that can ask for the end of the task but not wait for it.
     pub fn abort_handle(&self) -> AbortHandle {
         match &self.task {
-            Target::Task { pointer, .. } => AbortHandle {
+            Target::Task(pointer, _) => AbortHandle {
                 // SAFETY: JOIN keeps the header alive.
                 aim: Aim::Task(unsafe { TaskRef::new(*pointer) }),
                 id: self.id(),
             },
-            Target::Refused { .. } => AbortHandle {
+            Target::Refused(_) => AbortHandle {
                 aim: Aim::Nobody,
                 id: self.id(),
             },
@@ -209,13 +206,12 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (pointer, taken) = match &mut self.task {
-            Target::Task { pointer, taken, .. } => (*pointer, taken),
-            Target::Refused { error, .. } => {
-                return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
+        let pointer = match &mut self.task {
+            Target::Task(pointer, _) => *pointer,
+            Target::Refused(refused) => {
+                return Poll::Ready(Err(refused.error.take().expect(POLLED_AGAIN)));
             }
         };
-        assert!(!*taken, "{POLLED_AGAIN}");
         let charge = std::task::ready!(budget::poll_proceed(cx));
         // SAFETY: JOIN keeps the header alive.
         let header = unsafe { pointer.as_ref() };
@@ -233,12 +229,12 @@ impl<T> Future for JoinHandle<T> {
                 return Poll::Pending;
             }
             Outcome::Done => {
-                *taken = true;
                 let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();
                 let out = NonNull::from(&mut output).cast();
-                // SAFETY: DONE with our JOIN set: the stage is ours (invariant 7) and holds the
-                // output, which `taken` says we have not moved out before. `out` is of that type.
+                // SAFETY: DONE with our JOIN set: the stage is ours (invariant 7). `out` is of the type
+                // of its output.
                 unsafe { (header.vtable.take_output)(pointer, out) };
+                header.set_taken();
                 // SAFETY: `take_output` has written it.
                 unsafe { output.assume_init() }
             }
@@ -246,10 +242,10 @@ impl<T> Future for JoinHandle<T> {
                 // The stage is still the runner's, who will find JOIN clear after our drop and
                 // destroy the output, or leave it to our drop if DONE comes first.
                 let label = header.label();
-                let gone = Target::Refused {
+                let gone = Target::Refused(Box::new(Refused {
                     error: None,
                     label: label.clone(),
-                };
+                }));
                 drop(JoinHandle {
                     task: std::mem::replace(&mut self.task, gone),
                 });
@@ -318,12 +314,12 @@ unsafe fn unregister(header: &Header) {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Target::Task { pointer, taken, .. } = self.task else {
+        let Target::Task(pointer, _) = self.task else {
             return;
         };
         // SAFETY: JOIN keeps the header alive until we give it up below.
         let header = unsafe { pointer.as_ref() };
-        if !taken {
+        if !header.is_taken() {
             // SAFETY: we are the join handle. (After the output was taken the cell is empty: a waker
             // that was given was woken, and one that came too late was taken back.)
             unsafe { unregister(header) };

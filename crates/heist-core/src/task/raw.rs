@@ -9,7 +9,7 @@ use super::region::{Record, Why};
 use super::state::{Complete, Park, Start, State, Wake};
 use super::waker;
 use crate::hooks::{drop_beside_panic, drop_payload};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crate::values::{self, Values};
 use std::cell::UnsafeCell;
 use std::fmt::Debug;
@@ -41,6 +41,8 @@ pub(crate) struct Header {
     side: SideCell,
     polls: AtomicU32,
     kind: Kind,
+    /// For the join handle alone: it has taken the output.
+    taken: AtomicBool,
 }
 
 // The stand-ins of shuttle are larger than what they stand for.
@@ -241,7 +243,10 @@ impl<F: Future> Unseen<F> {
 /// Makes a task: queued, listed, with a join handle.
 #[inline]
 pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh<F> {
-    Fresh(Box::new(Cell {
+    // Allocated first, so that the fields are written where they stay: a cell that is made on the stack
+    // and moved costs the moved bytes, and more if they were written in smaller pieces.
+    let mut cell = Box::<Cell<F>>::new_uninit();
+    cell.write(Cell {
         header: Header {
             state: State::queued(),
             // The functions of this very type: `Unseen<F>` has no others.
@@ -255,9 +260,12 @@ pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh
             side: SideCell::new(new.name.map(|name| Side::new(Some(name)))),
             polls: AtomicU32::new(0),
             kind: new.kind,
+            taken: AtomicBool::new(false),
         },
         stage: UnsafeCell::new(Stage::Future(future)),
-    }))
+    });
+    // SAFETY: written above.
+    Fresh(unsafe { cell.assume_init() })
 }
 
 /// A task in its list, or the future of one that was refused.
@@ -333,6 +341,14 @@ impl Header {
     }
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+    /// Whether the join handle has taken the output. Asked by the handle alone.
+    pub(super) fn is_taken(&self) -> bool {
+        // Ordering: Relaxed here and in `set_taken`: only the handle comes here, on one thread at a time.
+        self.taken.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
     }
     /// How the task is called in errors.
     pub(crate) fn label(&self) -> Label {
@@ -669,10 +685,17 @@ where
 /// Those of `stage`, and `out` is valid for a write of `Result<F::Output, JoinError>`.
 unsafe fn take_output<F: Future>(task: NonNull<Header>, out: NonNull<()>) {
     // SAFETY: the caller's promise.
-    match mem::replace(unsafe { stage::<F>(task) }, Stage::Gone) {
-        // SAFETY: the caller's promise.
-        Stage::Output(output) => unsafe { out.cast().write(output) },
-        _ => panic!("a JoinHandle was polled after it had given its output"),
+    let stage = unsafe { stage::<F>(task) };
+    let Stage::Output(output) = stage else {
+        panic!("a JoinHandle was polled after it had given its output")
+    };
+    // Not `mem::replace`, which moves as many bytes as the future had.
+    // SAFETY: `out` by the caller's promise. The output is copied once: the stage is overwritten
+    // without dropping it, and nothing in between panics.
+    unsafe {
+        out.cast()
+            .copy_from_nonoverlapping(NonNull::from(output), 1);
+        std::ptr::write(stage, Stage::Gone);
     }
 }
 
