@@ -198,11 +198,14 @@ impl Shared {
             worker.push_new(task);
             return Ok(handle);
         }
-        self.wake_task(cx, task);
-        if cx.is_none() {
-            // A foreign spawn may start a thread, unlike a foreign wake. The caller holds a counted
-            // reference, so no guest is needed, which must not run the user's error handler.
-            self.start_if_nobody_is_free();
+        if cx.is_some() {
+            self.wake_task(cx, task);
+        } else if !self.is_forked() {
+            // From outside. No guest, unlike a wake: the caller holds a counted reference, so nothing is
+            // freed under it, and the end of the loop waits for the task, which is in its list. And it may
+            // start a thread, which can run the user's error handler.
+            self.injector.push(task);
+            self.notify(MayStart::Yes);
         }
         Ok(handle)
     }
