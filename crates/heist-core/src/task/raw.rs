@@ -246,25 +246,29 @@ pub(crate) fn create<F: Future>(new: New, future: F, unseen: Unseen<F>) -> Fresh
     // Allocated first, so that the fields are written where they stay: a cell that is made on the stack
     // and moved costs the moved bytes, and more if they were written in smaller pieces.
     let mut cell = Box::<Cell<F>>::new_uninit();
-    cell.write(Cell {
-        header: Header {
-            state: State::queued(),
-            // The functions of this very type: `Unseen<F>` has no others.
-            vtable: unseen.0,
-            owner: new.owner,
-            links: UnsafeCell::new(Links::new()),
-            join_waker: UnsafeCell::new(None),
-            site: new.site,
-            id: new.id,
-            parent: new.parent,
-            side: SideCell::new(new.name.map(|name| Side::new(Some(name)))),
-            polls: AtomicU32::new(0),
-            kind: new.kind,
-            taken: AtomicBool::new(false),
-        },
-        stage: UnsafeCell::new(Stage::Future(future)),
-    });
-    // SAFETY: written above.
+    let header = Header {
+        state: State::queued(),
+        // The functions of this very type: `Unseen<F>` has no others.
+        vtable: unseen.0,
+        owner: new.owner,
+        links: UnsafeCell::new(Links::new()),
+        join_waker: UnsafeCell::new(None),
+        site: new.site,
+        id: new.id,
+        parent: new.parent,
+        side: SideCell::new(new.name.map(|name| Side::new(Some(name)))),
+        polls: AtomicU32::new(0),
+        kind: new.kind,
+        taken: AtomicBool::new(false),
+    };
+    let memory = cell.as_mut_ptr();
+    // SAFETY: in the memory of the box, which is large enough and aligned for a `Cell<F>`; nothing that is
+    // there is read. The two are all of its fields.
+    unsafe {
+        (&raw mut (*memory).header).write(header);
+        UnsafeCell::raw_get(&raw const (*memory).stage).write(Stage::Future(future));
+    }
+    // SAFETY: both fields were written above.
     Fresh(unsafe { cell.assume_init() })
 }
 
