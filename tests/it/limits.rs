@@ -890,6 +890,22 @@ fn a_timeout_that_moves_asks_what_was_polled_before() {
     });
 }
 
+/// It moves to another task and comes back, before its deadline: it is where it was.
+#[test]
+fn a_timeout_that_comes_back_asks_as_ever() {
+    in_a_task(async {
+        let inside = async { catch_cancel(pending::<()>()).await.is_err() };
+        let mut limited = Box::pin(timeout(20 * MS, inside));
+        assert!(futures::poll!(limited.as_mut()).is_pending());
+        let other = heist::spawn(async move {
+            assert!(futures::poll!(limited.as_mut()).is_pending());
+            limited
+        });
+        let limited = other.await.unwrap();
+        assert_eq!(limited.await, Ok(true));
+    });
+}
+
 /// A task with ten thousand timeouts around regions, which are asked by requests again and again, costs what
 /// ten with a thousand do, and not ten times that.
 #[test]

@@ -342,7 +342,7 @@ impl Limit {
                 let parent = parent(polling, &side);
                 let key = side.record.bring_limit(&polling.owner(), parent, carried);
                 // The node that it has left here, if it has, is its own again.
-                before.unwrap_or(Place { side, key })
+                before.unwrap_or_else(|| Place { side, key })
             });
         }
         abroad
