@@ -330,7 +330,6 @@ impl Limit {
         let mut carried = abroad.carried.take();
         if let Some(place) = self.place.take() {
             carried = place.side.record.carry(place.key);
-            place.side.record.give_up(place.key);
             abroad.left.push(place);
         }
         if let Some(polling) = polling {

@@ -47,7 +47,8 @@
 //!    same request: the first delivery satisfies the source, the others are still delivered when
 //!    they are polled, and leave nothing when they are dropped.
 //! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
-//!    taken it, or r9 has. By 3 and 2 someone who is woken will see it.
+//!    taken it, or r9 has. By 3 and 2 someone who is woken will see it. Where a delivery has taken several, as
+//!    the innermost limit's own, that limit shares them until it gives up, or one around it does.
 //! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
 //!    after it is released ([`Effects`]).
 //! 7. While the tree has a node, the record holds its owner, so the word is there for r4, which may
@@ -88,10 +89,12 @@
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
 //! outer limit) is still to be served: their requests are made again when the limit gives up
 //! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
-//! to be dropped, by its r4.
+//! to be dropped, by its r4. The delivery may have been to another limit inside of it, which ends with it and
+//! does not give up: what that one shares is made again as well.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
-//! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. Regions
+//! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
+//! shares with a limit around it that moves as well, it takes along; the others are asked again there. Regions
 //! that were polled inside it stay in their tree until the new task polls them, and the old node with
 //! them; a deadline asks at all of these nodes. A region that was told by a limit, and is polled inside of it
 //! in another task, enters told ([`Record::told_by_limit`]).
@@ -261,6 +264,8 @@ pub(crate) struct Carried {
     key: Key,
     requested: Option<Why>,
     expired: bool,
+    /// As of the limit: of those around it that move as well.
+    shared: Vec<Why>,
 }
 
 impl Carried {
@@ -383,16 +388,27 @@ impl<O: Owner> Record<O> {
         tree.insert(owner, Id::next().as_u64(), parent, limit)
     }
 
-    /// What a limit takes along, since another task polls it.
+    /// What a limit takes along, since another task polls it, or none. It gives up here.
     pub(crate) fn carry(&self, key: Key) -> Option<Carried> {
-        match &self.0.lock().nodes[&key].kind {
-            Kind::Region { .. } => None,
-            Kind::Limit(limit) => Some(Carried {
-                key,
-                requested: limit.requested.clone(),
-                expired: limit.expired,
-            }),
-        }
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let Kind::Limit(limit) = &mut tree.node(key).kind else {
+            return None;
+        };
+        limit.gave_up = true;
+        let (requested, expired) = (limit.requested.clone(), limit.expired);
+        let shared = std::mem::take(&mut limit.shared);
+        // Limits move from the outside in: those around it that have not are not to.
+        let (here, shared) = shared.into_iter().partition(|why| tree.is_here(why));
+        tree.make_shared(key, here, &mut effects);
+        drop(tree);
+        effects.run();
+        Some(Carried {
+            key,
+            requested,
+            expired,
+            shared,
+        })
     }
 
     /// A limit from elsewhere is polled inside `parent`. It may have left a node here before.
@@ -413,6 +429,7 @@ impl<O: Owner> Record<O> {
                 tree.tell_all(Some(key), &mut effects);
             }
         }
+        tree.keep_shared(key, carried.shared);
         drop(tree);
         effects.run();
         key
@@ -592,19 +609,15 @@ impl<O: Owner> Record<O> {
         waits && !self.is_spent(key, waker)
     }
 
-    /// A limit answers that its time is up, or is polled by another task: see the module.
+    /// A limit answers that its time is up: see the module.
     pub(crate) fn give_up(&self, key: Key) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let node = tree.node(key);
-        let inside = node.inside;
-        if let Kind::Limit(limit) = &mut node.kind {
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
             limit.gave_up = true;
-            if inside == 0 {
-                let shared = std::mem::take(&mut limit.shared);
-                tree.request_again(shared, &mut effects);
-            }
         }
+        let shared = tree.take_shared(key);
+        tree.make_shared(key, shared, &mut effects);
         drop(tree);
         effects.run();
     }
@@ -1031,14 +1044,8 @@ impl<O: Owner> Tree<O> {
             owner.state().deliver(consumed.is_some(), last);
         }
         if let Some(server) = server {
-            if consumed.is_some() {
-                self.keeping.insert(server);
-            }
             shared.extend(consumed);
-            if let Kind::Limit(limit) = &mut self.node(server).kind {
-                // Not in the place of what an earlier delivery has left: see `request_again`.
-                limit.shared.extend(shared);
-            }
+            self.keep_shared(server, shared);
         }
         self.live -= 1;
         let parent = self.remove(key, effects);
@@ -1079,6 +1086,57 @@ impl<O: Owner> Tree<O> {
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
+        }
+    }
+
+    /// What deliveries have taken that were meant for a limit and for these as well, until it gives up.
+    fn keep_shared(&mut self, limit: Key, shared: Vec<Why>) {
+        if shared.iter().any(|why| why.source == Source::Task) {
+            self.keeping.insert(limit);
+        }
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            // Not in the place of what an earlier delivery has left: see `request_again`.
+            limit.shared.extend(shared);
+        }
+    }
+
+    /// What a limit and those inside of it share with sources further out than itself: it gives up, and those
+    /// inside end with it, whether they give up or not.
+    fn take_shared(&mut self, limit: Key) -> Vec<Why> {
+        let mut shared = Vec::new();
+        for key in self.inside(limit) {
+            self.look();
+            if let Kind::Limit(inner) = &mut self.node(key).kind {
+                shared.append(&mut inner.shared);
+            }
+        }
+        shared.retain(|why| match why.source {
+            Source::Limit(source) if self.nodes.contains_key(&source) => {
+                !self.is_inside(Some(source), Some(limit))
+            }
+            // The one that has gone is nobody's: `request_at`.
+            Source::Task | Source::Limit(_) => true,
+        });
+        shared
+    }
+
+    /// A limit has given up: makes these again, or has them wait for its end.
+    fn make_shared(&mut self, limit: Key, shared: Vec<Why>, effects: &mut Effects<O>) {
+        if self.node(limit).inside == 0 {
+            self.request_again(shared, effects);
+        } else {
+            self.keep_shared(limit, shared);
+        }
+    }
+
+    /// Whether the source of a request is in this tree, and stays.
+    fn is_here(&self, why: &Why) -> bool {
+        match why.source {
+            Source::Task => true,
+            Source::Limit(key) => {
+                let node = self.nodes.get(&key);
+                node.is_some_and(|node| matches!(&node.kind, Kind::Limit(limit) if !limit.gave_up))
+            }
         }
     }
 

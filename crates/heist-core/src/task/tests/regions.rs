@@ -732,6 +732,111 @@ fn r7_a_limit_that_gave_up_and_stays_leaves_what_others_asked() {
     assert!(task.is_cancelled());
 }
 
+/// A limit gives up around another one, to which a delivery was made. That one is dropped without giving up, and
+/// what was asked further out is asked again all the same.
+#[test]
+fn r7_a_limit_that_gave_up_leaves_what_those_inside_of_it_share() {
+    for stays in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let middle = task.limit(Some(outer.key));
+        let inner = task.limit(Some(middle.key));
+        let at = Some(inner.key);
+        let region = task.enter(at);
+        for limit in [&inner, &middle, &outer] {
+            assert!(task.expire(limit));
+        }
+        task.request("from outside");
+        assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
+        // Its `cleanup_within` is over, with a region inside or with none.
+        let cleanup = stays.then(|| task.enter(at));
+        task.record.give_up(middle.key);
+        assert_eq!(task.is_cancelled(), !stays);
+        cleanup.iter().for_each(|node| task.record.leave(node.key));
+        task.record.leave(inner.key);
+        task.record.leave(middle.key);
+        assert!(task.is_cancelled());
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+    }
+}
+
+/// The same where the code that has caught the request of the limit in the middle lets it go on: the innermost
+/// one has expired between that request and its delivery.
+#[test]
+fn r8_a_limit_that_is_resumed_leaves_what_those_inside_of_it_share() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    for limit in [&middle, &inner, &outer] {
+        assert!(task.expire(limit));
+    }
+    let why = task.catch(&region, at);
+    task.record.resume(&task.owner, at, &why);
+    assert!(task.record.is_spent(middle.key, Waker::noop()));
+    assert!(!task.record.is_spent(outer.key, &outer.waker));
+    task.record.give_up(middle.key);
+    assert_eq!(outer.wakes(), 1);
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+}
+
+/// What a limit inside shares, and was taken back, is not made again by the one that gives up.
+#[test]
+fn r9_uncancel_takes_back_what_a_limit_keeps_for_those_inside() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    assert!(task.expire(&inner));
+    assert!(task.expire(&outer));
+    task.request("from outside");
+    assert!(task.poll(&region, at).is_some());
+    let cleanup = task.enter(at);
+    task.record.give_up(outer.key);
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    for node in [cleanup, inner, outer] {
+        task.record.leave(node.key);
+    }
+    assert!(!task.is_cancelled());
+}
+
+/// Two limits move to another task, of which the inner one has taken a delivery that was meant for both. It gives
+/// up there, and the outer one is asked again where it is: there, or where it has stayed.
+#[test]
+fn r7_a_limit_that_moves_takes_along_what_it_shares_with_those_that_move() {
+    for outer_moves in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let outer = one.limit(None);
+        let inner = one.limit(Some(outer.key));
+        let at = Some(inner.key);
+        let region = one.enter(at);
+        assert!(one.expire(&inner));
+        assert!(one.expire(&outer));
+        let why = one.catch(&region, at);
+        let bring = |limit: &Node, parent| {
+            let carried = one.record.carry(limit.key).expect("it is a limit");
+            let key = two.record.bring_limit(&two.owner, parent, carried);
+            one.record.leave(limit.key);
+            key
+        };
+        let parent = outer_moves.then(|| bring(&outer, None));
+        let moved = bring(&inner, parent);
+        two.record.resume(&two.owner, Some(moved), &why);
+        assert!(two.record.is_spent(moved, Waker::noop()));
+        two.record.give_up(moved);
+        two.record.leave(moved);
+        let record = if outer_moves {
+            &two.record
+        } else {
+            &one.record
+        };
+        assert!(record.is_spent(outer.key, Waker::noop()));
+    }
+}
+
 /// Two regions inside of a limit, and the code of the inner one lets the request go on: the second
 /// delivery does not make the limit forget what the first has satisfied.
 #[test]
@@ -1024,7 +1129,6 @@ fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
         let at = Some(limit.key);
         let why = delivered.then(|| one.catch(&first, at));
         let carried = one.record.carry(limit.key).expect("it is a limit");
-        one.record.give_up(limit.key);
         let moved = two.record.bring_limit(&two.owner, None, carried);
         assert_eq!(moved, limit.key);
         assert_eq!(two.record.is_spent(moved, Waker::noop()), !delivered);
@@ -1110,7 +1214,6 @@ fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
     one.request("from outside");
     assert_eq!(one.poll(&region, Some(limit.key)).as_deref(), Some("time"));
     let carried = one.record.carry(limit.key).expect("it is a limit");
-    one.record.give_up(limit.key);
     one.record.leave(limit.key);
     assert!(one.is_cancelled());
     let moved = two.record.bring_limit(&two.owner, None, carried);
@@ -1126,7 +1229,6 @@ fn r7_a_limit_comes_back() {
     let limit = one.limit(None);
     let region = one.enter(Some(limit.key));
     let carried = one.record.carry(limit.key).expect("it is a limit");
-    one.record.give_up(limit.key);
     let mut carried = {
         let moved = two.record.bring_limit(&two.owner, None, carried);
         let carried = two.record.carry(moved).expect("it is a limit");
