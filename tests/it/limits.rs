@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, with_own_handle, within};
+use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{DeadlineState, Duration, Elapsed, Instant, Timeout, sleep, timeout, timeout_at};
@@ -887,6 +888,41 @@ fn a_timeout_that_moves_asks_what_was_polled_before() {
             all.filter(|caught| ready(*caught)).count().await
         });
         assert_eq!(moved(limited, begun).await.unwrap(), Ok(3));
+    });
+}
+
+/// It moves while code inside it has let the cancellation go on, and another region there is live. Neither is
+/// polled by its move alone. It times out when that region has ended.
+#[test]
+fn a_timeout_that_moves_takes_along_what_was_put_off() {
+    in_a_task(async {
+        let (begun, entered) = (Signal::new(), Signal::new());
+        let (began, enters, ends) = (begun.clone(), entered.clone(), Signal::new());
+        let end = ends.clone();
+        let limited = timeout(MS, async move {
+            let mut all = FuturesUnordered::new();
+            let resumes = async move {
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                enters.set();
+                yield_now().await;
+                yield_now().await;
+                began.set();
+                match caught.resume().await {}
+            };
+            let beside = async move {
+                entered.wait().await;
+                let _ = catch_cancel(ends.wait()).await;
+            };
+            all.push(Either::Left(resumes));
+            all.push(Either::Right(beside));
+            while all.next().await.is_some() {}
+        });
+        let ender = heist::spawn(async move {
+            sleep(20 * MS).await;
+            end.set();
+        });
+        assert!(moved(limited, begun).await.unwrap().is_err());
+        ender.await.unwrap();
     });
 }
 

@@ -346,7 +346,7 @@ impl Limit {
         }
         abroad
             .left
-            .retain(|place| place.side.record.has_inside(place.key));
+            .retain(|place| place.side.record.has_left(place.key));
         abroad.carried = carried;
         if !abroad.left.is_empty() || abroad.carried.is_some() {
             self.abroad = Some(abroad);
@@ -384,6 +384,7 @@ impl Limit {
     /// Leaves `waker` for when that changes.
     #[must_use]
     pub fn is_spent(&self, waker: &Waker) -> bool {
+        self.fetch_put_off(waker);
         let carried = self
             .abroad
             .as_ref()
@@ -396,6 +397,23 @@ impl Limit {
         // Whoever still waits elsewhere is to leave a waker in any case.
         let mut left = self.left().iter();
         here && !left.any(|place| place.side.record.is_waiting(place.key, waker))
+    }
+
+    /// A request that was put off where the limit was before is made where it is now, once what it waits for has
+    /// come along or gone. Leaves `waker` for that.
+    fn fetch_put_off(&self, waker: &Waker) {
+        let Some(here) = &self.place else {
+            return;
+        };
+        for place in self.left() {
+            let record = &place.side.record;
+            if !record.is_spent(place.key, waker) {
+                continue;
+            }
+            if let Some(why) = record.take_put_off(place.key) {
+                here.side.record.bring_put_off(here.key, why);
+            }
+        }
     }
 
     /// The limit answers that its time is up.

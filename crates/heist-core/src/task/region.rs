@@ -63,6 +63,7 @@
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
 //! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
 //! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
+//! If it has moved to another task instead, with that region, it makes the request again when it is polled there.
 //!
 //! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
 //! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
@@ -94,7 +95,8 @@
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
-//! shares with a limit around it that moves as well, it takes along; the others are asked again there. Regions
+//! shares with a limit around it that moves as well, it takes along; the others are asked again there. What was
+//! put off inside it waits there for what is live there, and is then fetched (`fetch_put_off`). Regions
 //! that were polled inside it stay in their tree until the new task polls them, and the old node with
 //! them; a deadline asks at all of these nodes. A region that was told by a limit, and is polled inside of it
 //! in another task, enters told ([`Record::told_by_limit`]).
@@ -430,14 +432,43 @@ impl<O: Owner> Record<O> {
             }
         }
         tree.keep_shared(key, carried.shared);
+        // What it has left here may have nothing to wait for any more.
+        tree.make_put_off(Some(key), &mut effects);
         drop(tree);
         effects.run();
         key
     }
 
-    /// Whether regions are live inside of a limit.
-    pub(crate) fn has_inside(&self, key: Key) -> bool {
-        self.0.lock().nodes[&key].inside > 0
+    /// Whether a limit that has moved on has left something here: regions, or a request that waits for them.
+    pub(crate) fn has_left(&self, key: Key) -> bool {
+        let tree = self.0.lock();
+        let node = &tree.nodes[&key];
+        node.inside > 0 || !node.put_off.is_empty()
+    }
+
+    /// What was put off where a limit was before it has moved on, and has nothing to wait for any more.
+    pub(crate) fn take_put_off(&self, key: Key) -> Option<Why> {
+        let mut tree = self.0.lock();
+        let node = tree.node(key);
+        // A limit keeps none but its own, and that once.
+        if node.inside == 0 {
+            node.put_off.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Such a request, where the limit is now.
+    pub(crate) fn bring_put_off(&self, key: Key, why: Why) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let node = tree.node(key);
+        if node.put_off.is_empty() {
+            node.put_off.push(why);
+        }
+        tree.make_put_off(Some(key), &mut effects);
+        drop(tree);
+        effects.run();
     }
 
     /// What a region that another task polls was told, if a limit did.
@@ -577,11 +608,11 @@ impl<O: Owner> Record<O> {
         loop {
             let mut tree = self.0.lock();
             let node = tree.node(key);
-            let inside = node.inside;
+            let (inside, has_put_off) = (node.inside, !node.put_off.is_empty());
             let Kind::Limit(limit) = &mut node.kind else {
                 return false;
             };
-            let spent = limit.requested.is_some() && inside == 0;
+            let spent = inside == 0 && (limit.requested.is_some() || has_put_off);
             let kept = limit.waker.as_ref();
             if spent || kept.is_some_and(|kept| kept.will_wake(waker)) {
                 drop(tree);
@@ -769,8 +800,10 @@ impl<O: Owner> Tree<O> {
                 // So has everything around it, and the task.
                 break;
             }
-            due.append(&mut node.put_off);
             at = node.parent;
+            if !matches!(&node.kind, Kind::Limit(limit) if limit.gave_up) {
+                due.append(&mut node.put_off);
+            }
         }
         if self.live == 0 {
             due.extend(self.put_off.take());
@@ -950,7 +983,7 @@ impl<O: Owner> Tree<O> {
     fn check_limit(&mut self, key: Key, effects: &mut Effects<O>) {
         let node = self.node(key);
         if let (0, Kind::Limit(limit)) = (node.inside, &mut node.kind) {
-            if limit.requested.is_some() {
+            if limit.requested.is_some() || !node.put_off.is_empty() {
                 effects.wake.extend(limit.waker.take());
             }
         }

@@ -1140,7 +1140,7 @@ fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
         // The second comes after.
         let told = one.record.told_by_limit(second.key);
         one.record.leave(second.key);
-        assert_eq!(one.record.has_inside(limit.key), !delivered);
+        assert_eq!(one.record.has_left(limit.key), !delivered);
         let (waker, parent) = (second.waker.clone(), Some(moved));
         let second = Node {
             key: two
@@ -1220,6 +1220,66 @@ fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
     two.record.give_up(moved);
     two.record.leave(moved);
     assert!(!two.is_cancelled());
+}
+
+/// A request is put off inside of a limit that moves to another task: it waits for what is beside, first where
+/// the limit was, and then where that has come along to.
+#[test]
+fn r8_what_is_put_off_follows_a_limit_that_moves() {
+    for comes in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let limit = one.limit(None);
+        let at = Some(limit.key);
+        let region = one.enter(at);
+        assert!(one.expire(&limit));
+        let why = one.catch(&region, at);
+        let beside = one.enter(at);
+        one.record.resume(&one.owner, at, &why);
+        let carried = one.record.carry(limit.key).expect("it is a limit");
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        assert!(!one.record.is_spent(limit.key, &limit.waker));
+        assert!(one.record.take_put_off(limit.key).is_none());
+        let beside_here = comes.then(|| two.enter(Some(moved)));
+        one.record.leave(beside.key);
+        assert_eq!((limit.wakes(), one.is_cancelled()), (1, false));
+        assert!(one.record.has_left(limit.key));
+        let put_off = one.record.take_put_off(limit.key).expect("it is due");
+        two.record.bring_put_off(moved, put_off);
+        if let Some(beside) = beside_here {
+            assert_eq!(beside.wakes(), 0, "asked again in its cleanup");
+            assert!(!two.record.is_spent(moved, Waker::noop()));
+            two.record.leave(beside.key);
+        }
+        assert!(two.record.is_spent(moved, Waker::noop()));
+        one.record.leave(limit.key);
+        two.record.leave(moved);
+        assert!(!one.is_cancelled() && !two.is_cancelled());
+    }
+}
+
+/// The same for a limit that comes back to the task where the request was put off.
+#[test]
+fn r8_what_is_put_off_waits_for_a_limit_that_comes_back() {
+    for gone in [false, true] {
+        let (one, two) = (Task::new(), Task::new());
+        let limit = one.limit(None);
+        let at = Some(limit.key);
+        let region = one.enter(at);
+        assert!(one.expire(&limit));
+        let why = one.catch(&region, at);
+        let beside = one.enter(at);
+        one.record.resume(&one.owner, at, &why);
+        let carried = one.record.carry(limit.key).expect("it is a limit");
+        let moved = two.record.bring_limit(&two.owner, None, carried);
+        if gone {
+            one.record.leave(beside.key);
+        }
+        let carried = two.record.carry(moved).expect("it is a limit");
+        one.record.bring_limit(&one.owner, None, carried);
+        assert_eq!(one.record.is_spent(limit.key, Waker::noop()), gone);
+        one.record.leave(beside.key);
+        assert!(one.record.is_spent(limit.key, Waker::noop()));
+    }
 }
 
 /// A limit that comes back finds the node that it has left, with the region that stayed inside.
