@@ -175,7 +175,10 @@ impl Pool {
             state.starting += 1;
             drop(state);
             if let Err(error) = self.start(shared) {
+                #[cfg(heist_bug_37)]
+                shared.threads.try_later(shared);
                 self.not_started(shared, &error);
+                #[cfg(not(heist_bug_37))]
                 shared.threads.try_later(shared);
                 // Whoever sleeps does not know yet that there is something to try again.
                 shared.notify(MayStart::No);

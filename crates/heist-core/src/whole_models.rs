@@ -22,7 +22,7 @@ use crate::testing::{Count, Event, go, here};
 use crate::{Handle, block_in_place, yield_now};
 use std::panic::Location;
 use std::task::Waker;
-use world::{Gate, assert_freed, config, model, runtime};
+use world::{Gate, assert_freed, config, hasty_runtime, model, runtime};
 
 /// A thread that is not the runtime's, and that can always be had.
 fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
@@ -458,6 +458,39 @@ fn models_closures_without_a_thread_are_told() {
             (report.threads_left, report.blocking_abandoned.len()),
             (0, 0)
         );
+        drop((runtime, handle));
+        assert_freed(&seam);
+    });
+}
+
+/// A closure waits for another one, for which no thread can be had at first. The worker and the monitor try
+/// again as soon as they are told to: there is a thread for it.
+///
+/// Fails when they are told (`Threads::try_later`) before the thread that is not there has left the count of
+/// the pool: whoever tries again sees no room for one, and nobody tries a third time.
+#[test]
+fn models_a_closure_gets_its_thread_later() {
+    // Counted: 308.
+    model(150, || {
+        let (mut runtime, seam) = hasty_runtime(config(1, 0));
+        // The worker and the monitor are there.
+        let handle = runtime.handle();
+        let ready = handle.spawn(here(), async {});
+        handle.block_on(Location::caller(), ready).unwrap().unwrap();
+        let first = handle.spawn_blocking(here(), {
+            let handle = handle.clone();
+            move || {
+                let ran = Gate::of(1);
+                thread::refuse(1);
+                let _detached = handle.spawn_blocking(here(), {
+                    let ran = ran.clone();
+                    move || ran.pass()
+                });
+                ran.wait();
+            }
+        });
+        handle.block_on(Location::caller(), first).unwrap().unwrap();
+        assert!(runtime.close(Location::caller()).is_clean());
         drop((runtime, handle));
         assert_freed(&seam);
     });

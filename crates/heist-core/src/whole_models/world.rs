@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::config::START_BACKOFF;
 use crate::sync::{Condvar, Mutex, thread};
 use crate::testing::Event;
 use crate::{Config, Runtime, Seam};
@@ -79,11 +80,14 @@ fn run(scheduler: impl Scheduler + 'static, counted: &Counting<impl Fn() + Sync 
 #[derive(Debug)]
 pub(super) struct Tokens {
     looks: AtomicU64,
+    tick: u64,
     slots: Vec<(Mutex<bool>, Condvar)>,
 }
 
 /// How far the clock goes on: two looks are longer apart than a busy worker gathers.
 const TICK: u64 = 100_000;
+/// The same, where the pauses after two failed starts in a row are over at the next look.
+const HASTY_TICK: u64 = 2 * START_BACKOFF.0.as_nanos() as u64;
 
 impl Tokens {
     fn sleep(&self, slot: usize, deadline: u64) {
@@ -104,7 +108,7 @@ impl Tokens {
 
 impl Seam for Tokens {
     fn now(&self) -> u64 {
-        self.looks.fetch_add(1, Ordering::Relaxed) * TICK
+        self.looks.fetch_add(1, Ordering::Relaxed) * self.tick
     }
     fn seed(&self) -> u64 {
         7
@@ -146,9 +150,19 @@ pub(super) fn config(workers: usize, spare_workers: usize) -> Config {
 
 /// A runtime, and what it stands on: held by nobody else once the runtime is freed.
 pub(super) fn runtime(config: Config) -> (Runtime, Arc<Tokens>) {
+    runtime_at(TICK, config)
+}
+
+/// The same, where nobody has to wait before a failed start is tried again.
+pub(super) fn hasty_runtime(config: Config) -> (Runtime, Arc<Tokens>) {
+    runtime_at(HASTY_TICK, config)
+}
+
+fn runtime_at(tick: u64, config: Config) -> (Runtime, Arc<Tokens>) {
     let slots = config.workers + config.spare_workers;
     let seam = Arc::new(Tokens {
         looks: AtomicU64::new(0),
+        tick,
         slots: (0..slots).map(|_| Default::default()).collect(),
     });
     let runtime = Runtime::new(config, seam.clone(), Location::caller()).expect("a runtime");
