@@ -3,8 +3,9 @@
 //! Its buffers race on purpose: a thief reads a slot that the owner may be writing, and throws away what
 //! it read if the slot was not its own after all. Miri reports that, rightly, and would look no further, and
 //! models cannot see into it. So there the names of this module stand for queues behind one lock each, with
-//! the same methods and the same guarantees, first in first out. The real ones are covered by the stress
-//! tests and ThreadSanitizer.
+//! the same methods and the same guarantees, first in first out. A thief's look whether one is empty takes no
+//! lock and orders nothing, so that who relies on it must bring the order. The real ones are covered by the
+//! stress tests and ThreadSanitizer.
 
 #![forbid(unsafe_code)]
 
@@ -16,14 +17,42 @@ pub(crate) use self::locked::*;
 
 #[cfg(any(miri, heist_loom, heist_shuttle))]
 mod locked {
-    use crate::sync::Mutex;
+    use crate::sync::{AtomicUsize, Mutex, Ordering};
     pub(crate) use crossbeam_deque::Steal;
     use std::cell::Cell;
     use std::collections::VecDeque;
     use std::marker::PhantomData;
     use std::sync::Arc;
 
-    type Shared<T> = Arc<Mutex<VecDeque<T>>>;
+    type Shared<T> = Arc<List<T>>;
+
+    #[derive(Debug)]
+    struct List<T> {
+        values: Mutex<VecDeque<T>>,
+        /// How many there are, written under the lock.
+        len: AtomicUsize,
+    }
+
+    impl<T> List<T> {
+        fn new() -> Shared<T> {
+            Arc::new(List {
+                values: Mutex::new(VecDeque::new()),
+                len: AtomicUsize::new(0),
+            })
+        }
+
+        fn change<R>(&self, change: impl FnOnce(&mut VecDeque<T>) -> R) -> R {
+            let mut values = self.values.lock();
+            let result = change(&mut values);
+            // Ordering: Relaxed, here and in `is_empty`: see the module.
+            self.len.store(values.len(), Ordering::Relaxed);
+            result
+        }
+
+        fn len(&self) -> usize {
+            self.values.lock().len()
+        }
+    }
 
     /// The owner's end, for one thread at a time.
     #[derive(Debug)]
@@ -43,7 +72,7 @@ mod locked {
     impl<T> Worker<T> {
         pub(crate) fn new_fifo() -> Worker<T> {
             Worker {
-                list: Arc::default(),
+                list: List::new(),
                 not_sync: PhantomData,
             }
         }
@@ -53,25 +82,25 @@ mod locked {
         }
 
         pub(crate) fn push(&self, value: T) {
-            self.list.lock().push_back(value);
+            self.list.change(|values| values.push_back(value));
         }
 
         pub(crate) fn pop(&self) -> Option<T> {
-            self.list.lock().pop_front()
+            self.list.change(VecDeque::pop_front)
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.list.lock().len()
+            self.list.len()
         }
     }
 
     impl<T> Stealer<T> {
         pub(crate) fn is_empty(&self) -> bool {
-            self.0.lock().is_empty()
+            self.0.len.load(Ordering::Relaxed) == 0
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.0.lock().len()
+            self.0.len()
         }
 
         pub(crate) fn steal(&self) -> Steal<T> {
@@ -91,19 +120,19 @@ mod locked {
 
     impl<T> Injector<T> {
         pub(crate) fn new() -> Injector<T> {
-            Injector(Arc::default())
+            Injector(List::new())
         }
 
         pub(crate) fn push(&self, value: T) {
-            self.0.lock().push_back(value);
+            self.0.change(|values| values.push_back(value));
         }
 
         pub(crate) fn is_empty(&self) -> bool {
-            self.0.lock().is_empty()
+            self.0.len() == 0
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.0.lock().len()
+            self.0.len()
         }
 
         pub(crate) fn steal(&self) -> Steal<T> {
@@ -121,15 +150,17 @@ mod locked {
 
     /// The first value, and up to `limit - 1` more to `own`.
     fn steal<T>(list: &Shared<T>, limit: usize, own: Option<&Worker<T>>) -> Steal<T> {
-        let mut list = list.lock();
-        let Some(first) = list.pop_front() else {
+        let taken = list.change(|values| {
+            let first = values.pop_front()?;
+            let more = limit.saturating_sub(1).min(values.len());
+            let batch: Vec<T> = values.drain(..more).collect();
+            Some((first, batch))
+        });
+        let Some((first, batch)) = taken else {
             return Steal::Empty;
         };
-        let more = limit.saturating_sub(1).min(list.len());
-        let batch: Vec<T> = list.drain(..more).collect();
-        drop(list);
         if let Some(own) = own {
-            own.list.lock().extend(batch);
+            own.list.change(|values| values.extend(batch));
         }
         Steal::Success(first)
     }

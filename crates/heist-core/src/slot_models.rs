@@ -154,7 +154,7 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHa
 /// the monitor moves the task and wakes nobody for it.
 #[test]
 fn models_a_worker_that_comes_back_is_not_blocked() {
-    // Counted: 170.
+    // Counted: 179.
     model(85, || {
         let world = World::new();
         world.idle.announce(OTHER, false);
@@ -182,8 +182,8 @@ fn models_a_worker_that_comes_back_is_not_blocked() {
 /// fences of `claim` and `announce` are for; `idle/models.rs` has those.)
 #[test]
 fn models_a_blocked_workers_next_task_is_taken_from_it() {
-    // Counted: 2316.
-    model(1100, || {
+    // Counted: 2987.
+    model(1400, || {
         let world = World::new();
         world.slot.begin_poll(1);
         let owner = spawn(&world, |world| {
@@ -209,8 +209,8 @@ fn models_a_blocked_workers_next_task_is_taken_from_it() {
 /// store; when `mark_blocked` counts after the note; when `rescue` wakes nobody.
 #[test]
 fn models_three_want_the_next_task() {
-    // Counted: 9679.
-    model(4800, || {
+    // Counted: 11929.
+    model(5900, || {
         let world = World::new();
         world.slot.begin_poll(1);
         assert!(world.slot.lifo.put(Runnable::new(1)).is_none());

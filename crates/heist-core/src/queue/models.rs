@@ -1,6 +1,6 @@
 //! Models of a worker's queue against thieves and those who fall asleep. The deque is the stand-in of
-//! `deque.rs`, whose lock orders more than the real one does; so what these find are wrong steps and
-//! not wrong orders, but for the lengths of the overflow, which no lock guards.
+//! `deque.rs`, whose lock orders more than the real one does; so what these find are wrong steps, and
+//! wrong orders of the lengths of the overflow alone, which no lock guards.
 
 #![forbid(unsafe_code)]
 
@@ -20,8 +20,8 @@ use loom::thread;
 /// Fails when `take` does not hand over the rest of a batch, and when `pop` does not look at the overflow.
 #[test]
 fn models_each_task_of_a_queue_is_run_once() {
-    // Counted: 211.
-    model(100, || {
+    // Counted: 784.
+    model(390, || {
         let (queue, own) = Queue::new();
         let world = Arc::new((queue, AtomicUsize::new(0)));
         for task in 0..LOCAL_QUEUE + 3 {
@@ -55,8 +55,8 @@ fn models_each_task_of_a_queue_is_run_once() {
 /// The owner moves what did not fit from the overflow to its deque. There is one task all the time, so
 /// whoever looks at any moment must not find the queue empty.
 ///
-/// Fails when `is_empty` looks at the deque first, and when `refill` announces that the list is empty
-/// before it moves the tasks.
+/// Fails when `is_empty` looks at the deque first, when `refill` announces that the list is empty
+/// before it moves the tasks, and when a length is announced, or looked at, Relaxed.
 #[test]
 fn models_a_task_that_moves_is_seen_in_one_of_two_places() {
     // Counted: 14.
