@@ -102,6 +102,30 @@ fn models_a_request_is_before_or_after_the_end() {
     });
 }
 
+/// `main` ends, and somebody looks whether it has: whoever sees so sees what its destructor did.
+///
+/// Bites: with `end`, or `has_ended`, made Relaxed.
+#[test]
+fn models_who_sees_the_end_sees_what_came_before() {
+    // Counted: 6.
+    model(3, || {
+        let main = Arc::new((Summons::new(), AtomicUsize::new(0)));
+        let looker = thread::spawn({
+            let main = main.clone();
+            move || {
+                let ended = main.0.has_ended();
+                assert!(
+                    !ended || main.1.load(Ordering::Relaxed) == 1,
+                    "it is still there"
+                );
+            }
+        });
+        main.1.store(1, Ordering::Relaxed);
+        main.0.end();
+        looker.join().expect("it does not panic");
+    });
+}
+
 /// The proof that nobody can reach `main` (`deadlock.rs`, d5 and d6): a foreign thread uses the only waker
 /// while the thread of `main` rests, and may return from its rest for no reason. Whoever looks and finds
 /// no waker, no wake and one rest all the time, must not have overlooked the wake: `main` has had its turn
