@@ -191,9 +191,14 @@ impl Threads {
             if let Some(worker) = handed.lock().take() {
                 worker.vacate();
             }
+            #[cfg(heist_bug_38)]
+            self.try_later(shared);
+            // The search was taken for the thread, too: whoever tries again starts nobody beside a searcher.
+            let was_last = shared.idle.end_search();
+            #[cfg(not(heist_bug_38))]
             self.try_later(shared);
             // Whoever pushed meanwhile has counted on this searcher: somebody else must look.
-            if shared.idle.end_search() {
+            if was_last {
                 shared.notify(MayStart::No);
             }
             self.report_failure(shared, Purpose::Worker(index), error);

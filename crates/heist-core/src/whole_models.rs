@@ -496,6 +496,32 @@ fn models_a_closure_gets_its_thread_later() {
     });
 }
 
+/// `run` returns while a task that it has spawned goes on, and no thread can be had for that at first. The
+/// monitor tries again as soon as it is told to: the task is run.
+///
+/// Fails when it is told (`Threads::try_later`) before the thread that is not there has stopped counting as a
+/// searcher: whoever tries again starts nobody beside a searcher, and nobody tries another time.
+#[test]
+fn models_a_worker_comes_later() {
+    // Counted: 266.
+    model(130, || {
+        let (mut runtime, seam) = hasty_runtime(config(1, 0));
+        let ran = Gate::of(1);
+        let outcome = runtime.run(Location::caller(), async {
+            let ran = ran.clone();
+            let _detached = go(async move { ran.pass() });
+            // The monitor is there. The thread that leaves its slot tries twice.
+            thread::refuse(2);
+        });
+        assert!(matches!(outcome, crate::Outcome::Output(())));
+        ran.wait();
+        let report = runtime.close(Location::caller());
+        assert_eq!((report.threads_left, report.abandoned.len()), (0, 0));
+        drop(runtime);
+        assert_freed(&seam);
+    });
+}
+
 /// `run` returns while a task that it has spawned goes on, and a foreign thread wakes that: somebody
 /// takes over the slot of the thread that leaves.
 ///
