@@ -201,6 +201,8 @@ impl Threads {
             if was_last {
                 shared.notify(MayStart::No);
             }
+            // It may have fallen asleep since the last worker left, and nobody else may be there to try again.
+            shared.monitor.unpark();
             self.report_failure(shared, Purpose::Worker(index), error);
         }
         started.map(|()| true)
