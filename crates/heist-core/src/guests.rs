@@ -78,8 +78,9 @@ impl Guests {
 
     /// Refuses further `enter`s.
     pub(crate) fn close(&self) {
-        // Ordering: AcqRel, so that a refused guest has seen what led to the closing.
-        self.0.fetch_or(CLOSED, Ordering::AcqRel);
+        // Ordering: Relaxed. It is before or after each `enter` in the word's own order, which is all that is
+        // asked: who is refused looks at nothing.
+        self.0.fetch_or(CLOSED, Ordering::Relaxed);
     }
 
     /// Returns when nobody is inside. Only after `close`, and only when all tasks are done.
