@@ -942,6 +942,92 @@ fn a_timeout_that_comes_back_asks_as_ever() {
     });
 }
 
+/// The total time is up, and what cleans up for that is cut by the time of its own attempt: the total timeout
+/// answers, and there is no further attempt.
+#[test]
+fn a_cleanup_that_an_inner_timeout_cuts_does_not_lose_the_outer_one() {
+    in_a_task(async {
+        for hands_on in [false, true] {
+            let (attempts, drops) = (Drops::default(), Drops::default());
+            let (begun, guard) = (attempts.clone(), drops.clone());
+            let total = timeout(10 * MS, async move {
+                loop {
+                    drop(begun.guard());
+                    let _guard = guard.guard();
+                    let _late = timeout(20 * MS, async {
+                        let ended = match hands_on {
+                            false => catch_cancel(pending::<()>()).await,
+                            true => timeout(HOUR, catch_cancel(pending()))
+                                .await
+                                .expect("in time"),
+                        };
+                        sleep(HOUR).await;
+                        match ended.unwrap_err().resume().await {}
+                    })
+                    .await;
+                }
+            });
+            let begin = Instant::now();
+            assert!(total.await.is_err());
+            assert!(begin.elapsed() >= 20 * MS, "the cleanup had its time");
+            assert_eq!((attempts.count(), drops.count()), (1, 1));
+        }
+    });
+}
+
+/// The same where the task is asked to end; and not if the request was taken back.
+#[test]
+fn an_abort_goes_on_when_a_timeout_cuts_its_cleanup() {
+    in_a_task(async {
+        for takes_back in [false, true] {
+            let (tell, told) = async_channel::bounded(1);
+            let task = heist::spawn(async move {
+                let cleanup = async {
+                    assert!(catch_cancel(pending::<()>()).await.is_err());
+                    if takes_back {
+                        assert_eq!(uncancel(), 0);
+                    }
+                    pending::<()>().await
+                };
+                let mut limited = Box::pin(timeout(20 * MS, cleanup));
+                assert!(futures::poll!(limited.as_mut()).is_pending());
+                tell.send(()).await.unwrap();
+                assert!(limited.await.is_err());
+                "went on"
+            });
+            told.recv().await.unwrap();
+            task.abort_with("enough");
+            match task.await {
+                Ok(output) => assert!(takes_back, "{output}"),
+                Err(error) => assert_eq!((error.reason(), takes_back), ("enough", false)),
+            }
+        }
+    });
+}
+
+/// The cleanup catches whatever comes, until it is given no more time: the timeout answers, and the outer one is asked
+/// again.
+#[test]
+fn a_stubborn_cleanup_does_not_lose_the_outer_timeout() {
+    in_a_task(async {
+        let answered = Drops::default();
+        let inner = answered.clone();
+        let total = timeout(10 * MS, async move {
+            let stubborn = async {
+                loop {
+                    let _ = catch_cancel(pending::<()>()).await;
+                }
+            };
+            let limited: Result<(), _> = timeout(20 * MS, stubborn).cleanup_within(10 * MS).await;
+            assert!(limited.is_err());
+            drop(inner.guard());
+            pending::<()>().await
+        });
+        assert!(total.await.is_err());
+        assert_eq!(answered.count(), 1);
+    });
+}
+
 /// A task with ten thousand timeouts around regions, which are asked by requests again and again, costs what
 /// ten with a thousand do, and not ten times that.
 #[test]

@@ -1306,3 +1306,130 @@ fn r7_a_limit_comes_back() {
     one.record.leave(back);
     assert!(!one.is_cancelled(), "it has not given up here");
 }
+
+/// What code inside of a limit has caught, of a limit around or of the task, goes on when that limit cuts it.
+#[test]
+fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    assert!(
+        !task.record.pass_on(&task.owner, inner.key),
+        "nothing was caught"
+    );
+    assert!(task.expire(&outer));
+    assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
+    assert!(
+        !task.record.is_spent(outer.key, &outer.waker),
+        "it waits for the cleanup"
+    );
+    assert!(!task.expire(&inner), "nothing is live inside");
+    assert!(task.record.pass_on(&task.owner, inner.key));
+    assert_eq!(outer.wakes(), 1);
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+    assert!(
+        !task.record.pass_on(&task.owner, outer.key),
+        "that is its own"
+    );
+    assert!(!task.is_cancelled());
+
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    task.request("from outside");
+    assert_eq!(
+        task.poll(&region, Some(limit.key)).as_deref(),
+        Some("from outside")
+    );
+    assert!(!task.is_cancelled() && task.record.pass_on(&task.owner, limit.key));
+    assert!(task.is_cancelled());
+    assert_eq!(
+        task.record.why().unwrap().reason.as_deref(),
+        Some("from outside")
+    );
+}
+
+/// It waits for what is live beside, as by r8, and is asked again if somebody else takes it.
+#[test]
+fn r11_what_is_passed_on_waits_for_what_is_beside() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&outer));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    let beside = task.enter(Some(outer.key));
+    assert!(task.record.pass_on(&task.owner, inner.key));
+    assert_eq!((beside.wakes(), outer.wakes()), (0, 0));
+    assert!(!task.record.is_spent(outer.key, &outer.waker));
+    task.record.leave(beside.key);
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+    // One that has come meanwhile takes it.
+    let late = task.enter(Some(outer.key));
+    assert!(task.poll(&late, Some(outer.key)).is_some());
+    assert!(!task.record.is_spent(outer.key, &outer.waker));
+    assert!(task.record.pass_on(&task.owner, inner.key), "polled again");
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+}
+
+/// Nothing is passed on that was let go on, or taken back, or is asked for by a limit inside of the one that ends.
+#[test]
+fn r11_a_limit_passes_on_nothing_that_is_over() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let at = Some(limit.key);
+    let region = task.enter(at);
+    task.request("from outside");
+    let why = task.catch(&region, at);
+    task.record.resume(&task.owner, at, &why);
+    assert!(task.is_cancelled());
+    assert!(
+        !task.record.pass_on(&task.owner, limit.key),
+        "it waits at its source"
+    );
+
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    task.request("from outside");
+    assert!(task.poll(&region, Some(limit.key)).is_some());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    assert!(!task.record.pass_on(&task.owner, limit.key) && !task.is_cancelled());
+
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&middle));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    assert!(!task.record.pass_on(&task.owner, outer.key));
+}
+
+/// The code inside of a limit may hand on what it has caught, to code inside of the next one.
+#[test]
+fn r11_what_a_limit_has_caught_goes_to_the_next_one() {
+    for live in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let middle = task.limit(Some(outer.key));
+        let around = task.enter(Some(middle.key));
+        let inner = task.limit(Some(around.key));
+        let region = task.enter(Some(inner.key));
+        assert!(task.expire(&outer));
+        assert!(task.poll(&region, Some(inner.key)).is_some());
+        task.record.leave(inner.key);
+        if !live {
+            task.record.leave(around.key);
+        }
+        // A region that is live has to be given up first.
+        assert_eq!(task.record.pass_on(&task.owner, middle.key), !live);
+        assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !live);
+        task.record.give_up(middle.key);
+        task.record.leave(around.key);
+        task.record.leave(middle.key);
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+    }
+}
