@@ -361,6 +361,15 @@ fn polling_a_handle_after_its_output_is_a_documented_panic() {
             assert!(task.is_finished());
             let text = panic_text(|| crate::support::poll_once(&mut task));
             assert!(text.contains("polled after"), "{text}");
+            // Also when this poll may do no more.
+            let others: Vec<_> = (0..200).map(|_| heist::spawn(async {})).collect();
+            while !others.iter().all(JoinHandle::is_finished) {
+                heist::yield_now().await;
+            }
+            let mut others = others.into_iter();
+            assert!(others.any(|mut other| crate::support::poll_once(&mut other).is_pending()));
+            let text = panic_text(|| crate::support::poll_once(&mut task));
+            assert!(text.contains("polled after"), "{text}");
             assert_eq!(heist::spawn(async { 2 }).await.unwrap(), 2);
         });
     });

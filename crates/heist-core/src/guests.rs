@@ -27,7 +27,7 @@
 //! word, so that every `enter` is ordered before or after `close`.
 //!
 //! A `Handle` that spawns is no guest at all. Its task is in a list before that is closed, so the loop's
-//! end waits until the task was received; and what the spawner touches after its push, to wake or start
+//! end waits until the task was received, but for the exception; and what the spawner touches after its push, to wake or start
 //! somebody, the handle keeps.
 //!
 //! A guest never blocks and runs no user code, so `wait_empty` spins politely.

@@ -278,9 +278,10 @@ impl MainLoop {
         })
     }
 
+    /// Parks after a step.
     fn park(&self, cx: &Context<'_>, deadline: u64) {
         match &self.worker {
-            Some(worker) => worker.park(cx, deadline),
+            Some(worker) => worker.rest(cx, deadline),
             None => self.local.pinned.park(deadline),
         }
     }
@@ -338,7 +339,10 @@ impl MainLoop {
                 match main.local.next() {
                     Some(task) => main.run_local(cx, task),
                     // A guest is about to deliver one.
-                    None => main.park(cx, NEVER),
+                    None => match &main.worker {
+                        Some(worker) => worker.park(cx, NEVER),
+                        None => main.local.pinned.park(NEVER),
+                    },
                 }
             }
         });

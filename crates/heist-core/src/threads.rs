@@ -13,7 +13,7 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::sim::Part;
 use crate::sync::thread::{self, Builder, JoinHandle};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 use crate::worker::{self, Worker};
 use std::io;
 use std::sync::Arc;
@@ -320,6 +320,9 @@ impl Threads {
             // sleepers are told after this.
             self.retry_at.store(retry_at, Ordering::Relaxed);
         }
+        // Ordering: SeqCst, the counterpart of the one in `announce`: whoever falls asleep either sees the time,
+        // or is among the sleepers that are told.
+        fence(Ordering::SeqCst);
     }
 
     /// A thread could be had: what could not be started before is not forgotten for that, and need not wait.

@@ -32,7 +32,7 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()
 /// Two foreign threads spawn, wait until that was run and spawn again, while workers come into being,
 /// search, steal and fall asleep: every task is run.
 ///
-/// Fails when a push from outside wakes nobody (`Shared::wake_task`); when a worker looks for work before
+/// Fails when a push from outside wakes nobody (`Shared::spawn`); when a worker looks for work before
 /// it announces its sleep and not after, or leaves the injector out of that look; when the end wakes no
 /// worker (step 6 of `closing.rs`). A spawn has two ways to get a thread, and either will do.
 #[test]

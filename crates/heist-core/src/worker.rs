@@ -121,7 +121,7 @@ pub(crate) fn thread(shared: Arc<Shared>, worker: Worker) {
         loop {
             match worker.turn(&cx) {
                 Turn::Again => {}
-                Turn::Park(deadline) => worker.park(&cx, deadline),
+                Turn::Park(deadline) => worker.rest(&cx, deadline),
                 Turn::Over => break,
                 Turn::Forked => return false,
             }
@@ -417,8 +417,14 @@ impl Worker {
     #[cold]
     fn hand_over_search(&self) {
         self.searching.set(false);
-        if self.shared.idle.end_search() && self.sees_work() {
+        if !self.shared.idle.end_search() {
+            return;
+        }
+        if self.sees_work() {
             self.shared.notify(MayStart::Yes);
+        } else if self.shared.threads.retry_at() != NEVER {
+            // It may have been this worker that was told of a failed start, and what it runs now may block.
+            self.shared.notify(MayStart::No);
         }
     }
 
@@ -547,13 +553,23 @@ impl Worker {
         result
     }
 
-    /// Sleeps until something happens, or this time comes. The caller has just found nothing to do.
+    /// After a step that found nothing to do: sleeps until something happens, this time comes, or a failed start
+    /// is to be tried again, which the next step does.
+    pub(crate) fn rest(&self, cx: &Context<'_>, deadline: u64) {
+        // Asked after the announcement: whoever sets that time later tells a sleeper.
+        self.sleep(cx, || deadline.min(self.shared.threads.retry_at()));
+    }
+
+    /// Sleeps until something happens or this time comes. The caller has just found nothing to do.
     pub(crate) fn park(&self, cx: &Context<'_>, deadline: u64) {
+        self.sleep(cx, || deadline);
+    }
+
+    fn sleep(&self, cx: &Context<'_>, deadline: impl FnOnce() -> u64) {
         if !self.lie_down(cx) {
             return;
         }
-        // After the announcement: whoever sets the time of a retry later tells sleepers.
-        let deadline = deadline.min(self.shared.threads.retry_at());
+        let deadline = deadline();
         let waking = Cell::new(false);
         let mut awake = |wakes| {
             self.get_up();

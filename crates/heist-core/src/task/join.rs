@@ -212,9 +212,10 @@ impl<T> Future for JoinHandle<T> {
                 return Poll::Ready(Err(refused.error.take().expect(POLLED_AGAIN)));
             }
         };
-        let charge = std::task::ready!(budget::poll_proceed(cx));
         // SAFETY: JOIN keeps the header alive.
         let header = unsafe { pointer.as_ref() };
+        assert!(!header.is_taken(), "{POLLED_AGAIN}");
+        let charge = std::task::ready!(budget::poll_proceed(cx));
         let mut outcome = header.state.outcome();
         // SAFETY: we are the join handle.
         if outcome == Outcome::Pending && !unsafe { register(header, cx.waker()) } {

@@ -47,8 +47,8 @@
 //! 2. QUEUED without RUNNING: exactly one `Runnable` exists or is about to be pushed by the thread
 //!    that made edge 1, 4 or 5. So a thread between edge 5 and its push may still use the
 //!    scheduler: whoever ends the runtime waits until every task is done, and this one cannot
-//!    become done before it was pushed and received. After its push it is a *guest*
-//!    (see `guests.rs`).
+//!    become done before it was pushed and received. After its push a waker is a *guest*
+//!    (see `guests.rs`), and a spawner holds a handle.
 //! 3. RUNNING: exactly one thread, the runner, touches the future. It gets there by edge 2 only.
 //! 4. DONE is never cleared. After it, wakers touch this word alone.
 //! 5. Every wake that returns before DONE was set happens before a later poll: each wake is a

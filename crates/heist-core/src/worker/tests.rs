@@ -11,11 +11,14 @@ use std::any::Any;
 use std::panic::Location;
 use std::sync::{OnceLock, Weak};
 
-/// A driver with one waker to call whenever it is polled: it notes how many workers search meanwhile.
+/// A driver with one waker to call whenever it is polled: it notes how many workers search meanwhile. It also notes
+/// until when who parks, and who is unparked.
 #[derive(Debug, Default)]
 struct Driver {
     shared: OnceLock<Weak<Shared>>,
     searching: Mutex<Vec<u32>>,
+    parked: Mutex<Vec<u64>>,
+    unparked: Mutex<Vec<usize>>,
 }
 
 impl Seam for Driver {
@@ -26,7 +29,8 @@ impl Seam for Driver {
         7
     }
     fn attach(&self, _: usize) {}
-    fn park(&self, _: usize, _: u64, awake: &mut dyn FnMut(bool)) {
+    fn park(&self, _: usize, until: u64, awake: &mut dyn FnMut(bool)) {
+        self.parked.lock().push(until);
         awake(false);
     }
     fn poll(&self, _: usize) -> usize {
@@ -35,7 +39,9 @@ impl Seam for Driver {
         self.searching.lock().push(counts.searching);
         1
     }
-    fn unpark(&self, _: usize) {}
+    fn unpark(&self, slot: usize) {
+        self.unparked.lock().push(slot);
+    }
     fn is_used(&self, _: usize) -> bool {
         false
     }
@@ -72,6 +78,40 @@ fn no_waker_is_called_by_a_searcher() {
         worker.slot().note(DRIVER_DUE);
         assert!(!worker.lie_down(cx), "it looks again");
         assert_eq!(*driver.searching.lock(), [0]);
+    });
+}
+
+/// A thread could not be started. Who goes to sleep after a step wakes for that, as its next step tries again; who waits
+/// for the end of others takes no step, and would not sleep at all from then on.
+#[test]
+fn a_worker_wakes_for_a_start_that_is_tried_again_if_it_will_try() {
+    with_worker(|worker, cx, driver| {
+        cx.shared.threads.try_later(cx.shared);
+        let retry_at = cx.shared.threads.retry_at();
+        assert_ne!(retry_at, NEVER);
+        worker.rest(cx, NEVER);
+        worker.rest(cx, retry_at - 1);
+        worker.park(cx, NEVER);
+        assert_eq!(*driver.parked.lock(), [retry_at, retry_at - 1, NEVER]);
+    });
+}
+
+/// One sleeper is told of a start that has failed, finds a task, and may block in it: another one is told.
+#[test]
+fn who_finds_work_tells_another_of_a_start_that_has_failed() {
+    with_worker(|worker, cx, driver| {
+        for fails in [false, true] {
+            cx.shared.idle.announce(1, false);
+            assert_eq!(worker.step(cx), Step::WouldPark);
+            if fails {
+                cx.shared.threads.try_later(cx.shared);
+            }
+            worker.stop_searching();
+            assert_eq!(*driver.unparked.lock(), vec![1; usize::from(fails)]);
+            let (left, _) = cx.shared.idle.leave(1);
+            assert_eq!(left == Left::Claimed, fails);
+        }
+        assert!(cx.shared.idle.end_search());
     });
 }
 
