@@ -1028,6 +1028,34 @@ fn a_stubborn_cleanup_does_not_lose_the_outer_timeout() {
     });
 }
 
+/// A future with two timeouts is bounded by a third, kept, and polled on: the one around the other times out when that
+/// has given up.
+#[test]
+fn a_timeout_in_a_future_that_is_kept_times_out() {
+    let task = async {
+        let inner = timeout(5 * MS, async {
+            let mut region = Box::pin(catch_cancel(pending::<()>()));
+            assert!(futures::poll!(region.as_mut()).is_pending());
+            sleep(50 * MS).await;
+            let _ = region.await;
+            pending::<()>().await
+        })
+        .cleanup_within(300 * MS);
+        let mut middle = Box::pin(timeout(5 * MS, async {
+            inner.await.unwrap_err();
+            pending::<()>().await
+        }));
+        let outer = timeout(5 * MS, middle.as_mut()).cleanup_within(150 * MS);
+        assert!(outer.await.is_err());
+        middle.await.is_err()
+    };
+    in_a_task(async move {
+        let ended = heist::spawn(task);
+        sleep(LIMIT / 4).await;
+        assert!(ended.is_finished(), "it ends");
+    });
+}
+
 /// A task with ten thousand timeouts around regions, which are asked by requests again and again, costs what
 /// ten with a thousand do, and not ten times that.
 #[test]

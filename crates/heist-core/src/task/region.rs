@@ -66,7 +66,7 @@
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
 //! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
 //! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
-//! If it has moved to another task instead, with that region, it makes the request again when it is polled there.
+//! If it has moved to another task instead, with that region, it makes the request again if it is polled there.
 //!
 //! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
 //! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
@@ -94,7 +94,8 @@
 //! outer limit) is still to be served: their requests are made again when the limit gives up
 //! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
 //! to be dropped, by its r4. The delivery may have been to another limit inside of it, which ends with it and
-//! does not give up: what that one shares is made again as well.
+//! does not give up: what that one shares with sources further out is made again as well. If it does not end with
+//! it, but is kept and polled on (edge r2), it has what the others have not.
 //!
 //! A limit whose time is up may cut code that has caught a request from further out, and would have let it go on. If
 //! the limit answered, nobody would know of that request any more: a timeout further out whose time was up
@@ -411,12 +412,16 @@ impl<O: Owner> Record<O> {
         let Kind::Limit(limit) = &mut tree.node(key).kind else {
             return None;
         };
-        limit.gave_up = true;
         let (requested, expired) = (limit.requested.clone(), limit.expired);
         let shared = std::mem::take(&mut limit.shared);
+        tree.end_inside(key);
         // Limits move from the outside in: those around it that have not are not to.
         let (here, shared) = shared.into_iter().partition(|why| tree.is_here(why));
-        tree.make_shared(key, here, &mut effects);
+        if tree.node(key).inside == 0 {
+            tree.request_again(here, &mut effects);
+        } else {
+            tree.keep_shared(key, here);
+        }
         drop(tree);
         effects.run();
         Some(Carried {
@@ -498,6 +503,12 @@ impl<O: Owner> Record<O> {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
         tree.move_to(key, parent, &mut effects);
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
+            if std::mem::take(&mut limit.gave_up) {
+                // One around it has given up, and this one was kept.
+                tree.make_put_off(Some(key), &mut effects);
+            }
+        }
         drop(tree);
         effects.run();
     }
@@ -658,8 +669,7 @@ impl<O: Owner> Record<O> {
     pub(crate) fn give_up(&self, key: Key) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let shared = tree.gives_up(key);
-        tree.make_shared(key, shared, &mut effects);
+        tree.gives_up(key, &mut effects);
         drop(tree);
         effects.run();
     }
@@ -671,7 +681,10 @@ impl<O: Owner> Record<O> {
     pub(crate) fn pass_on(&self, owner: &O, key: Key) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let caught = tree.take_caught(key);
+        let mut caught = tree.take_from_inside(key, |limit| &mut limit.caught);
+        let parent = tree.node(key).parent;
+        // What a limit that has gone asked for is nobody's any more.
+        caught.retain(|why| tree.is_above(parent, why));
         if caught.is_empty() {
             return false;
         }
@@ -680,9 +693,7 @@ impl<O: Owner> Record<O> {
             tree.keep_shared(key, caught);
             return false;
         }
-        let shared = tree.gives_up(key);
-        tree.make_shared(key, shared, &mut effects);
-        let parent = tree.node(key).parent;
+        tree.gives_up(key, &mut effects);
         for why in caught {
             tree.keep_caught(key, why.clone());
             tree.request_around(owner, parent, why, &mut effects);
@@ -1170,9 +1181,8 @@ impl<O: Owner> Tree<O> {
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
-        } else {
-            self.hand_up_caught(parent, limit.caught);
         }
+        self.hand_up_caught(parent, limit.caught);
     }
 
     /// A request that a delivery inside of a limit has taken, and that comes from further out.
@@ -1207,20 +1217,6 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// What a limit and those inside of it have caught from sources further out than itself.
-    fn take_caught(&mut self, limit: Key) -> Vec<Why> {
-        let mut caught = Vec::new();
-        for key in self.inside(limit) {
-            self.look();
-            if let Kind::Limit(inner) = &mut self.node(key).kind {
-                caught.append(&mut inner.caught);
-            }
-        }
-        let parent = self.nodes[&limit].parent;
-        caught.retain(|why| self.is_above(parent, why));
-        caught
-    }
-
     /// A request waits at its source again: nobody from `at` on upwards need remember it.
     fn forget_caught(&mut self, mut at: Option<Key>, source: Source) {
         while let Some(key) = at {
@@ -1230,14 +1226,6 @@ impl<O: Owner> Tree<O> {
                 limit.caught.retain(|why| why.source != source);
             }
         }
-    }
-
-    /// A limit gives up. Answers what it has shared.
-    fn gives_up(&mut self, limit: Key) -> Vec<Why> {
-        if let Kind::Limit(limit) = &mut self.node(limit).kind {
-            limit.gave_up = true;
-        }
-        self.take_shared(limit)
     }
 
     /// What deliveries have taken that were meant for a limit and for these as well, until it gives up.
@@ -1251,33 +1239,49 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// What a limit and those inside of it share with sources further out than itself: it gives up, and those
-    /// inside end with it, whether they give up or not.
-    fn take_shared(&mut self, limit: Key) -> Vec<Why> {
-        let mut shared = Vec::new();
+    /// A limit gives up: those inside end with it, unless they are polled on.
+    fn end_inside(&mut self, limit: Key) {
         for key in self.inside(limit) {
             self.look();
             if let Kind::Limit(inner) = &mut self.node(key).kind {
-                shared.append(&mut inner.shared);
+                inner.gave_up = true;
             }
         }
-        shared.retain(|why| match why.source {
-            Source::Limit(source) if self.nodes.contains_key(&source) => {
-                !self.is_inside(Some(source), Some(limit))
-            }
-            // The one that has gone is nobody's: `request_at`.
-            Source::Task | Source::Limit(_) => true,
-        });
-        shared
     }
 
-    /// A limit has given up: makes these again, or has them wait for its end.
-    fn make_shared(&mut self, limit: Key, shared: Vec<Why>, effects: &mut Effects<O>) {
+    /// A limit gives up: makes again what it and those inside of it share with sources further out; or has them
+    /// wait, while regions are live inside, each for its own end.
+    fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) {
+        self.end_inside(limit);
         if self.node(limit).inside == 0 {
+            let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
             self.request_again(shared, effects);
-        } else {
-            self.keep_shared(limit, shared);
         }
+    }
+
+    /// What a limit and those inside of it have on this list of theirs from sources further out than itself.
+    fn take_from_inside(
+        &mut self,
+        limit: Key,
+        list: impl Fn(&mut Limit) -> &mut Vec<Why>,
+    ) -> Vec<Why> {
+        let inside = self.inside(limit);
+        let is_further_out = |why: &Why| match why.source {
+            Source::Limit(source) => inside.binary_search(&source).is_err(),
+            Source::Task => true,
+        };
+        let mut taken = Vec::new();
+        for key in &inside {
+            self.look();
+            if let Kind::Limit(inner) = &mut self.node(*key).kind {
+                let list = list(inner);
+                // What those inside have asked for stays with them: they may be polled on.
+                let (further, kept) = std::mem::take(list).into_iter().partition(is_further_out);
+                *list = kept;
+                taken.extend::<Vec<Why>>(further);
+            }
+        }
+        taken
     }
 
     /// Whether the source of a request is in this tree, and stays.

@@ -1433,3 +1433,97 @@ fn r11_what_a_limit_has_caught_goes_to_the_next_one() {
         assert!(task.record.is_spent(outer.key, Waker::noop()));
     }
 }
+
+/// A limit gives up, and the future inside is kept and polled on, with two limits in it. The inner one of them gives up
+/// as well: the one around it has not lost its request with the first.
+#[test]
+fn r7_a_limit_that_gave_up_takes_nothing_from_those_that_are_kept() {
+    for stays in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let middle = task.limit(Some(outer.key));
+        let inner = task.limit(Some(middle.key));
+        let at = Some(inner.key);
+        let region = task.enter(at);
+        for limit in [&inner, &middle, &outer] {
+            assert!(task.expire(limit));
+        }
+        assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
+        let cleanup = stays.then(|| task.enter(at));
+        task.record.give_up(outer.key);
+        task.record.leave(outer.key);
+        // The future is polled on, outside of what has given up.
+        task.record.move_limit(middle.key, None);
+        cleanup.iter().for_each(|node| task.record.leave(node.key));
+        assert!(!task.record.is_spent(middle.key, &middle.waker));
+        task.record.give_up(inner.key);
+        task.record.leave(inner.key);
+        assert_eq!(middle.wakes(), 1, "{stays}: it waits for ever");
+        assert!(task.record.is_spent(middle.key, Waker::noop()));
+    }
+}
+
+/// Nor is the cleanup cut of a future that is kept: what its limit shares waits for that.
+#[test]
+fn r7_a_limit_that_gave_up_does_not_cut_what_is_kept() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    assert!(task.expire(&inner));
+    task.request("from outside");
+    assert!(task.poll(&region, at).is_some());
+    let cleanup = task.enter(at);
+    // Its time is up while that cleans up, and its `cleanup_within` after.
+    assert!(task.expire(&outer));
+    assert!(task.poll(&cleanup, at).is_some());
+    let cleanup = task.enter(at);
+    task.record.give_up(outer.key);
+    task.record.leave(outer.key);
+    assert_eq!(cleanup.wakes(), 0, "it was asked by the task before");
+}
+
+/// A limit moves to another task and gives up there; one that was inside is dropped where it was. What that shared
+/// with a request to the first task is asked again there.
+#[test]
+fn r7_a_limit_that_moves_leaves_what_those_inside_share_with_the_task() {
+    let (one, two) = (Task::new(), Task::new());
+    let outer = one.limit(None);
+    let inner = one.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = one.enter(at);
+    for limit in [&inner, &outer] {
+        assert!(one.expire(limit));
+    }
+    one.request("from outside");
+    assert!(one.poll(&region, at).is_some());
+    let carried = one.record.carry(outer.key).expect("it is a limit");
+    let outer2 = two.record.bring_limit(&two.owner, None, carried);
+    one.record.leave(outer.key);
+    two.record.give_up(outer2);
+    one.record.leave(inner.key);
+    two.record.leave(outer2);
+    assert!(one.is_cancelled(), "the abort of the first task is lost");
+}
+
+/// What a limit that cuts nothing was inside of stays with the limits inside: they may be polled on.
+#[test]
+fn r11_a_limit_takes_nothing_from_those_that_are_kept() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&middle));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    assert!(!task.expire(&outer));
+    assert!(!task.record.pass_on(&task.owner, outer.key));
+    task.record.give_up(outer.key);
+    task.record.leave(outer.key);
+    // The future is polled on, outside of what has given up.
+    task.record.move_limit(middle.key, None);
+    task.record.move_limit(inner.key, Some(middle.key));
+    assert!(task.record.pass_on(&task.owner, inner.key));
+    assert!(task.record.is_spent(middle.key, Waker::noop()));
+}
