@@ -416,21 +416,6 @@ impl Limit {
         }
     }
 
-    /// The time is up, and there is nothing to wait for, or no longer. Whether code inside has caught a request from
-    /// further out, and was to let it go on: then that goes on now, and the limit is not to answer. To be called
-    /// again whenever it is polled.
-    #[must_use]
-    pub fn pass_on(&self) -> bool {
-        let Some(place) = &self.place else {
-            return false;
-        };
-        context::polling(|polling| {
-            polling
-                .filter(|polling| polling.has(&place.side))
-                .is_some_and(|polling| place.side.record.pass_on(&polling.owner(), place.key))
-        })
-    }
-
     /// The limit answers that its time is up.
     pub fn give_up(&self) {
         if let Some(place) = &self.place {

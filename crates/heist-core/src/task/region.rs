@@ -33,7 +33,6 @@
 //! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
-//! | r11 pass on | the runner, a limit that cuts the code that caught a request from further out | [`Record::pass_on`] | as r8, for that code |
 //!
 //! # Invariants
 //!
@@ -49,9 +48,7 @@
 //!    they are polled, and leave nothing when they are dropped.
 //! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
 //!    taken it, or r9 has. By 3 and 2 someone who is woken will see it. Where a delivery has taken several, as
-//!    the innermost limit's own, that limit shares them until it gives up, or one around it does. Where a delivery
-//!    has taken one from further out than a limit, that limit remembers it, until it is taken back or let go on:
-//!    see r11.
+//!    the innermost limit's own, that limit shares them until it gives up, or one around it does.
 //! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
 //!    after it is released ([`Effects`]).
 //! 7. While the tree has a node, the record holds its owner, so the word is there for r4, which may
@@ -61,7 +58,7 @@
 //!    has a list of what is right inside of it and is quiet or has something quiet inside: what a source
 //!    that asks looks at. By 3, nothing quiet is below a source that has requested.
 //!
-//! Edges r8, r10 and r11 are for what is *around* the code that caught the request. What is live beside it has
+//! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
 //! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
@@ -97,14 +94,9 @@
 //! does not give up: what that one shares with sources further out is made again as well. If it does not end with
 //! it, but is kept and polled on (edge r2), it has what the others have not.
 //!
-//! A limit whose time is up may cut code that has caught a request from further out, and would have let it go on. If
-//! the limit answered, nobody would know of that request any more: a timeout further out whose time was up
-//! would wait for ever for whatever comes next. So the innermost limit that a delivery is inside of remembers what
-//! that has taken (`caught`), if it comes from further out; when it ends with an answer, the next one does, since its
-//! code may have handed on what it has caught. When the time of one that remembers something is up, it does not
-//! answer, but lets that request go on (edge r11), as the code would have; unless regions are live inside, which
-//! are given no more time and end with the limit: then it shares the request, and gives up. What makes a
-//! request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
+//! A request that a delivery has taken is the business of the code that has caught it, also when the time of a limit
+//! between the two cuts that code before it could let it go on. To have it go on then, and the limit not answer, was
+//! tried: who bounds a `&mut Timeout`, or takes the request back, then waits for ever for its answer.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
@@ -268,8 +260,6 @@ struct Limit {
     told: BTreeSet<Key>,
     /// The requests from further out that a delivery to this limit has satisfied as well.
     shared: Vec<Why>,
-    /// Those that a delivery inside has taken while this limit did not ask: one of each source at most.
-    caught: Vec<Why>,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -674,35 +664,6 @@ impl<O: Owner> Record<O> {
         effects.run();
     }
 
-    /// Edge r11, by the runner: the time of a limit is up, and nothing is live inside, or is given time any
-    /// more. Whether code inside has caught a request from further out, which goes on then: see the module.
-    /// Called again, it makes that request again, as r8 does.
-    #[must_use]
-    pub(crate) fn pass_on(&self, owner: &O, key: Key) -> bool {
-        let mut effects = Effects::none();
-        let mut tree = self.0.lock();
-        let mut caught = tree.take_from_inside(key, |limit| &mut limit.caught);
-        let parent = tree.node(key).parent;
-        // What a limit that has gone asked for is nobody's any more.
-        caught.retain(|why| tree.is_above(parent, why));
-        if caught.is_empty() {
-            return false;
-        }
-        if tree.node(key).inside > 0 {
-            // What is live there ends with the limit, and not before.
-            tree.keep_shared(key, caught);
-            return false;
-        }
-        tree.gives_up(key, &mut effects);
-        for why in caught {
-            tree.keep_caught(key, why.clone());
-            tree.request_around(owner, parent, why, &mut effects);
-        }
-        drop(tree);
-        effects.run();
-        true
-    }
-
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
     /// `at` is what that code is polled inside of.
     pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
@@ -750,7 +711,6 @@ impl<O: Owner> Record<O> {
                 node.put_off.retain(|why| why.source != Source::Task);
                 if let Kind::Limit(limit) = &mut node.kind {
                     limit.shared.retain(|why| why.source != Source::Task);
-                    limit.caught.retain(|why| why.source != Source::Task);
                 }
             }
             let told = std::mem::take(&mut tree.told);
@@ -811,7 +771,6 @@ impl<O: Owner> Tree<O> {
         why: Why,
         effects: &mut Effects<O>,
     ) {
-        self.forget_caught(at, why.source);
         while let Some(key) = at {
             let node = &self.nodes[&key];
             let is_around = matches!(node.kind, Kind::Region { .. });
@@ -1107,9 +1066,6 @@ impl<O: Owner> Tree<O> {
         // The innermost limit that has asked, and what was asked further out.
         let mut server = None;
         let mut shared = Vec::new();
-        // And the innermost limit, if it has not asked, with the request that it is inside of.
-        let mut keeper = None;
-        let mut caught = None;
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
             at = self.nodes[&key].parent;
@@ -1117,22 +1073,15 @@ impl<O: Owner> Tree<O> {
             match &mut self.node(key).kind {
                 Kind::Region { .. } => {}
                 Kind::Limit(limit) => match (limit.requested.take(), server) {
-                    (Some(why), None) => {
-                        server = Some(key);
-                        caught = Some(why);
-                    }
+                    (Some(_), None) => server = Some(key),
                     (Some(why), Some(_)) => shared.push(why),
-                    (None, None) => keeper = keeper.or(Some(key)),
-                    (None, Some(_)) => {}
+                    (None, _) => {}
                 },
             }
         }
         let consumed = self.requested.take();
         if consumed.is_some() {
             self.delivered.clone_from(&consumed);
-        }
-        if let (Some(keeper), Some(why)) = (keeper, caught.or_else(|| consumed.clone())) {
-            self.keep_caught(keeper, why);
         }
         let last = self.live == 1;
         if let Some(owner) = &self.owner {
@@ -1174,57 +1123,13 @@ impl<O: Owner> Tree<O> {
         };
         let limit = std::mem::take(limit);
         effects.drop.extend(limit.waker);
-        let parent = self.remove(key, effects);
+        self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
             self.untell(limit.told, effects);
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
-        }
-        self.hand_up_caught(parent, limit.caught);
-    }
-
-    /// A request that a delivery inside of a limit has taken, and that comes from further out.
-    fn keep_caught(&mut self, limit: Key, why: Why) {
-        if why.source == Source::Task {
-            self.keeping.insert(limit);
-        }
-        if let Kind::Limit(limit) = &mut self.node(limit).kind {
-            if limit.caught.iter().all(|other| other.source != why.source) {
-                limit.caught.push(why);
-            }
-        }
-    }
-
-    /// A limit has ended that was polled inside of `at`, and its code may have handed on what it has caught: to
-    /// the next limit that is inside of the source.
-    fn hand_up_caught(&mut self, mut at: Option<Key>, caught: Vec<Why>) {
-        if caught.is_empty() {
-            return;
-        }
-        while let Some(key) = at {
-            let node = &self.nodes[&key];
-            if matches!(node.kind, Kind::Limit(_)) {
-                for why in caught {
-                    if why.source != Source::Limit(key) && self.is_above(Some(key), &why) {
-                        self.keep_caught(key, why);
-                    }
-                }
-                return;
-            }
-            at = node.parent;
-        }
-    }
-
-    /// A request waits at its source again: nobody from `at` on upwards need remember it.
-    fn forget_caught(&mut self, mut at: Option<Key>, source: Source) {
-        while let Some(key) = at {
-            let node = self.node(key);
-            at = node.parent;
-            if let Kind::Limit(limit) = &mut node.kind {
-                limit.caught.retain(|why| why.source != source);
-            }
         }
     }
 
@@ -1254,17 +1159,13 @@ impl<O: Owner> Tree<O> {
     fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) {
         self.end_inside(limit);
         if self.node(limit).inside == 0 {
-            let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
+            let shared = self.take_shared(limit);
             self.request_again(shared, effects);
         }
     }
 
-    /// What a limit and those inside of it have on this list of theirs from sources further out than itself.
-    fn take_from_inside(
-        &mut self,
-        limit: Key,
-        list: impl Fn(&mut Limit) -> &mut Vec<Why>,
-    ) -> Vec<Why> {
+    /// What a limit and those inside of it share with sources further out than itself.
+    fn take_shared(&mut self, limit: Key) -> Vec<Why> {
         let inside = self.inside(limit);
         let is_further_out = |why: &Why| match why.source {
             Source::Limit(source) => inside.binary_search(&source).is_err(),
@@ -1274,11 +1175,11 @@ impl<O: Owner> Tree<O> {
         for key in &inside {
             self.look();
             if let Kind::Limit(inner) = &mut self.node(*key).kind {
-                let list = list(inner);
                 // What those inside have asked for stays with them: they may be polled on.
-                let (further, kept) = std::mem::take(list).into_iter().partition(is_further_out);
-                *list = kept;
-                taken.extend::<Vec<Why>>(further);
+                let shared = std::mem::take(&mut inner.shared).into_iter();
+                let (further, kept): (Vec<Why>, Vec<Why>) = shared.partition(is_further_out);
+                inner.shared = kept;
+                taken.extend(further);
             }
         }
         taken

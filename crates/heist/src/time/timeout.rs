@@ -4,7 +4,6 @@
 //! |---------|------------------------------------------------|----------------------------------------|
 //! | running | at once                                        | the output; the deadline               |
 //! | cleanup | at the deadline, if a region inside was asked  | the output; `cleanup_within`; nobody inside cleans up or will be asked |
-//! | passed on | at either end without an output, if a cancellation from further out was caught inside | never: what that comes from ends it |
 
 #![forbid(unsafe_code)]
 
@@ -38,10 +37,6 @@ use super::{Instant, Sleep, sleep_until};
 /// [`cleanup_within`](Timeout::cleanup_within) says how long. Whatever the future then answers is the
 /// answer of the timeout. To answer [`Elapsed`] after a cleanup, it lets the cancellation go on with
 /// [`Cancelled::resume`](crate::Cancelled::resume). The task around it is not cancelled by this.
-///
-/// A cleanup inside of the future may be for somebody further out: the task is cancelled, or the time of a timeout
-/// around this one is over. If the deadline cuts it, that cancellation goes on, as by
-/// [`resume`](crate::Cancelled::resume): this timeout does not answer, and is dropped by who has asked.
 ///
 /// ```
 /// use heist::time::{sleep, timeout, Duration};
@@ -135,8 +130,6 @@ enum Phase {
         /// The deadline that has come: the timer may be set to the end of the cleanup.
         since: Instant,
     },
-    /// The deadline has cut a cleanup that was for somebody further out: it never answers.
-    PassedOn,
 }
 
 pin_project! {
@@ -285,10 +278,6 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if *this.phase == Phase::PassedOn {
-            let _still = this.limit.pass_on();
-            return Poll::Pending;
-        }
         loop {
             let future = this.future.as_mut();
             if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
@@ -324,18 +313,12 @@ impl<F: Future> Future for Timeout<F> {
                 Phase::Cleanup { .. } if this.limit.is_spent(cx.waker()) => false,
                 Phase::Cleanup { .. } if this.cleanup.is_none() => return Poll::Pending,
                 Phase::Cleanup { .. } => std::task::ready!(this.sleep.poll_unbudgeted(cx)).is_err(),
-                Phase::PassedOn => return Poll::Pending,
             };
-            if !closed && this.limit.pass_on() {
-                *this.phase = Phase::PassedOn;
-                this.handed.end(closed);
-                return Poll::Pending;
-            }
             this.limit.give_up();
             this.handed.end(closed);
             let deadline = match *this.phase {
+                Phase::Running => this.sleep.deadline(),
                 Phase::Cleanup { since } => since,
-                Phase::Running | Phase::PassedOn => this.sleep.deadline(),
             };
             return Poll::Ready(Err(Elapsed {
                 closed,
