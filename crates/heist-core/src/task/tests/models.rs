@@ -8,7 +8,9 @@
 //! Each model says by which change of the code it *fails*; each was tried by hand.
 
 use super::Memory;
-use super::state::{Abandon, Complete, JoinCell, Outcome, Park, Start, State, Wake};
+use super::state::{
+    Abandon, Close, Complete, Entered, JoinCell, Outcome, Park, Start, State, Wake,
+};
 use crate::models::model;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -625,6 +627,48 @@ fn models_abandon_against_the_poll_and_the_handle() {
                 }
             }
             cell.assert_gone();
+        });
+    }
+}
+
+/// Somebody asks for the end of a task while its poll comes to rest: the end of the loop, the end of its grace, or the
+/// last region, which leaves its request. Whoever then drops the task sees what came before that.
+///
+/// Fails when the compare-exchange of `request_close`, `doom` or `leave_region` has no Release.
+#[test]
+fn models_who_drops_a_task_sees_what_came_before_the_request() {
+    let close = |state: &State| state.request_close() == Close::Push;
+    let doom = |state: &State| state.doom().0 == Wake::Push;
+    let leave = |state: &State| state.leave_region(true) == Wake::Push;
+    let asks: [fn(&State) -> bool; 3] = [close, doom, leave];
+    for (number, ask) in asks.into_iter().enumerate() {
+        // Counted: 7, 7 and 7.
+        model(3, move || {
+            let task = Arc::new((State::queued(), AtomicBool::new(false)));
+            assert_eq!(task.0.start_run(), Start::Poll);
+            if number == 2 {
+                assert_eq!(task.0.enter_region(), Entered::Clear);
+            }
+            let drops = |task: &(State, AtomicBool)| {
+                assert_eq!(task.0.start_run(), Start::Drop);
+                assert!(task.1.load(Ordering::Relaxed), "it is not seen");
+            };
+            let asker = thread::spawn({
+                let task = task.clone();
+                move || {
+                    task.1.store(true, Ordering::Relaxed);
+                    if ask(&task.0) {
+                        drops(&task);
+                    }
+                }
+            });
+            match task.0.park() {
+                Park::Idle => {}
+                Park::Requeue => drops(&task),
+                Park::Abandoned => panic!("nobody gives it up"),
+            }
+            asker.join().unwrap();
+            assert!(task.0.snapshot().is_running(), "{:?}", task.0);
         });
     }
 }
