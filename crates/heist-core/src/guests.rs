@@ -26,9 +26,9 @@
 //! the door: it uses [`Guests::enter`], which refuses once `close` was called. Both live in one
 //! word, so that every `enter` is ordered before or after `close`.
 //!
-//! A `Handle` that spawns is no guest at all. Its task is in a list before that is closed, so the loop's
-//! end waits until the task was received, but for the exception; and what the spawner touches after its push, to wake or start
-//! somebody, the handle keeps.
+//! A `Handle` that spawns is no guest at all. Its task is in a list before that is closed, so the loop's end
+//! waits until the task was received, but for the exception; and what the spawner touches after its push, to
+//! wake or start somebody, the handle keeps.
 //!
 //! A guest never blocks and runs no user code, so `wait_empty` spins politely.
 
