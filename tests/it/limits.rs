@@ -942,6 +942,167 @@ fn a_timeout_that_comes_back_asks_as_ever() {
     });
 }
 
+/// The total time is up, and what cleans up for that is cut by the time of its own attempt: the total timeout
+/// answers, and there is no further attempt.
+#[test]
+fn a_cleanup_that_an_inner_timeout_cuts_does_not_lose_the_outer_one() {
+    in_a_task(async {
+        for hands_on in [false, true] {
+            let (attempts, drops) = (Drops::default(), Drops::default());
+            let (begun, guard) = (attempts.clone(), drops.clone());
+            let total = timeout(10 * MS, async move {
+                loop {
+                    drop(begun.guard());
+                    let _guard = guard.guard();
+                    let _late = timeout(20 * MS, async {
+                        let ended = match hands_on {
+                            false => catch_cancel(pending::<()>()).await,
+                            true => timeout(HOUR, catch_cancel(pending()))
+                                .await
+                                .expect("in time"),
+                        };
+                        sleep(HOUR).await;
+                        match ended.unwrap_err().resume().await {}
+                    })
+                    .await;
+                }
+            });
+            let begin = Instant::now();
+            assert!(total.await.is_err());
+            assert!(begin.elapsed() >= 20 * MS, "the cleanup had its time");
+            assert_eq!((attempts.count(), drops.count()), (1, 1));
+        }
+    });
+}
+
+/// The same where the task is asked to end; and not if the request was taken back.
+#[test]
+fn an_abort_goes_on_when_a_timeout_cuts_its_cleanup() {
+    in_a_task(async {
+        for takes_back in [false, true] {
+            let (tell, told) = async_channel::bounded(1);
+            let task = heist::spawn(async move {
+                let cleanup = async {
+                    assert!(catch_cancel(pending::<()>()).await.is_err());
+                    if takes_back {
+                        assert_eq!(uncancel(), 0);
+                    }
+                    pending::<()>().await
+                };
+                let mut limited = Box::pin(timeout(20 * MS, cleanup));
+                assert!(futures::poll!(limited.as_mut()).is_pending());
+                tell.send(()).await.unwrap();
+                assert!(limited.await.is_err());
+                "went on"
+            });
+            told.recv().await.unwrap();
+            task.abort_with("enough");
+            match task.await {
+                Ok(output) => assert!(takes_back, "{output}"),
+                Err(error) => assert_eq!((error.reason(), takes_back), ("enough", false)),
+            }
+        }
+    });
+}
+
+/// The cleanup catches whatever comes, until it is given no more time: the timeout answers, and the outer one is asked
+/// again.
+#[test]
+fn a_stubborn_cleanup_does_not_lose_the_outer_timeout() {
+    in_a_task(async {
+        let answered = Drops::default();
+        let inner = answered.clone();
+        let total = timeout(10 * MS, async move {
+            let stubborn = async {
+                loop {
+                    let _ = catch_cancel(pending::<()>()).await;
+                }
+            };
+            let limited: Result<(), _> = timeout(20 * MS, stubborn).cleanup_within(10 * MS).await;
+            assert!(limited.is_err());
+            drop(inner.guard());
+            pending::<()>().await
+        });
+        assert!(total.await.is_err());
+        assert_eq!(answered.count(), 1);
+    });
+}
+
+/// A future that catches what comes, once, and goes on for ever.
+async fn stubborn() {
+    assert!(catch_cancel(pending::<()>()).await.is_err());
+    pending::<()>().await
+}
+
+/// A timeout that has cut what cleans up for another one is kept, and polled on when that one has answered: it answers
+/// as well, also where only those are polled that were woken.
+#[test]
+fn a_timeout_that_has_cut_a_cleanup_answers_whoever_waits_on() {
+    in_a_task(async {
+        let mut limited = Box::pin(timeout(20 * MS, stubborn()));
+        assert!(timeout(10 * MS, limited.as_mut()).await.is_err());
+        assert!(limited.await.is_err());
+
+        let mut several = FuturesUnordered::new();
+        several.push(timeout(20 * MS, stubborn()));
+        assert!(timeout(10 * MS, several.next()).await.is_err());
+        assert!(several.next().await.expect("it is kept").is_err());
+    });
+}
+
+/// Both branches have caught one request, of the timeout around or to the task. The one that swallows it answers, and
+/// the time of the other one's timeout cuts its cleanup.
+#[test]
+fn one_of_two_branches_that_were_asked_is_cut() {
+    in_a_task(async {
+        for swallows_first in [false, true] {
+            let swallows = || async {
+                assert!(catch_cancel(pending::<()>()).await.is_err());
+            };
+            let total = timeout(10 * MS, async {
+                if swallows_first {
+                    let both = futures::future::join(swallows(), timeout(20 * MS, stubborn()));
+                    let ((), late) = both.await;
+                    late.unwrap_err();
+                } else {
+                    let both = futures::future::join(timeout(20 * MS, stubborn()), swallows());
+                    let (late, ()) = both.await;
+                    late.unwrap_err();
+                }
+                unreachable!("the timeout around comes first")
+            });
+            total.await.unwrap_err();
+        }
+    });
+}
+
+/// What cleans up in the body of a group is cut because a child fails: the timeout around that has asked it to answers,
+/// and so does one between the two.
+#[test]
+fn a_cleanup_that_a_group_cuts_does_not_lose_the_timeout_around() {
+    in_a_task(async {
+        for between in [false, true] {
+            let group = TaskGroup::run(async |g| {
+                g.spawn(async {
+                    sleep(20 * MS).await;
+                    Err::<(), _>("broken")
+                });
+                stubborn().await;
+                Ok(())
+            });
+            let total = timeout(10 * MS, async {
+                let ended = match between {
+                    false => group.await,
+                    true => timeout(HOUR, group).await.expect("in time"),
+                };
+                assert!(ended.is_err());
+                pending::<()>().await
+            });
+            total.await.unwrap_err();
+        }
+    });
+}
+
 /// A future with two timeouts is bounded by a third, kept, and polled on: the one around the other times out when that
 /// has given up.
 #[test]

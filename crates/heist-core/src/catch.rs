@@ -416,10 +416,12 @@ impl Limit {
         }
     }
 
-    /// The limit answers that its time is up.
-    pub fn give_up(&self) {
-        if let Some(place) = &self.place {
-            place.side.record.give_up(place.key);
-        }
+    /// The limit is to answer that its time is up. True if code inside has caught a request from further out, and
+    /// could not let it go on: it goes on now, and the limit is to answer at its next poll, so that whoever made
+    /// it comes first.
+    #[must_use]
+    pub fn give_up(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| place.side.record.give_up(place.key))
     }
 }

@@ -582,7 +582,7 @@ where
             match cancelled.resume().await {}
         }
         Some(cancelled) => ask_again(cancelled).await,
-        // The body has caught one, and was cut before it could let it go on.
+        // The body has caught one, and could not let it go on, or did not.
         None if (failed || output.is_none()) && task::cancelling() > level => {
             heist_core::cancel_again();
             if !failed {

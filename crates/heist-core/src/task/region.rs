@@ -32,7 +32,8 @@
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
 //! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
-//! | r10 again   | the runner, a group that has cut the code that caught a request | [`Record::again`] | makes the last delivered request to the task again |
+//! | r10 again   | the runner, a group that fails after its body has caught a request | [`Record::again`] | makes the last delivered request to the task again |
+//! | r11 pass on | the runner, a limit that cuts the code that caught a request from further out | [`Record::give_up`] | as r8, for that code |
 //!
 //! # Invariants
 //!
@@ -48,7 +49,9 @@
 //!    they are polled, and leave nothing when they are dropped.
 //! 5. A request is never lost: from r5 on, either `requested` is set somewhere, or a delivery has
 //!    taken it, or r9 has. By 3 and 2 someone who is woken will see it. Where a delivery has taken several, as
-//!    the innermost limit's own, that limit shares them until it gives up, or one around it does.
+//!    the innermost limit's own, that limit shares them until it gives up, or one around it does. Where a delivery
+//!    has taken one from further out than a limit, that limit remembers it, until it is taken back or let go on:
+//!    see r11.
 //! 6. No user code runs under the lock: wakers are cloned before it is taken, and woken and dropped
 //!    after it is released ([`Effects`]).
 //! 7. While the tree has a node, the record holds its owner, so the word is there for r4, which may
@@ -58,7 +61,7 @@
 //!    has a list of what is right inside of it and is quiet or has something quiet inside: what a source
 //!    that asks looks at. By 3, nothing quiet is below a source that has requested.
 //!
-//! Edges r8 and r10 are for what is *around* the code that caught the request. What is live beside it has
+//! Edges r8, r10 and r11 are for what is *around* the code that caught the request. What is live beside it has
 //! been asked already, and may be cleaning up: asked once more, it would be cut short. So these requests are
 //! put off until nothing is live inside the innermost region around that code, or the limit that has asked, or
 //! the task. Edges r2, r3 and r4 take regions out of there, and see to it. The region or limit that a request
@@ -94,13 +97,22 @@
 //! does not give up: what that one shares with sources further out is made again as well. If it does not end with
 //! it, but is kept and polled on (edge r2), it has what the others have not.
 //!
-//! A request that a delivery has taken is the business of the code that has caught it, also when the time of a limit
-//! between the two cuts that code before it could let it go on. To have it go on then, and the limit not answer, was
-//! tried: who bounds a `&mut Timeout`, or takes the request back, then waits for ever for its answer.
+//! A limit whose time is up may cut code that has caught a request from further out, and would have let it go on. If
+//! the limit answered, nobody would know of that request any more: a timeout further out whose time was up
+//! would wait for ever for whatever comes next. So the innermost limit that a delivery is inside of remembers what
+//! that has taken (`caught`), as far as it comes from further out; when it ends with an answer, the next one does,
+//! since its code may have handed on what it has caught. When one that remembers something gives up, it lets that
+//! go on (edge r11), as the code would have, and is to answer at its next poll. So whoever is asked between the two
+//! comes first, as a rule: the limit that has asked, at the end of the same poll, a region or the task at the next.
+//! Not if something beside is live, which the request waits for, or if the same poll of the task comes to the limit
+//! twice. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
+//! regions are live inside, which are given no more time and end with the limit, it answers at once, and their r4
+//! makes the request. What makes a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
-//! shares with a limit around it that moves as well, it takes along; the others are asked again there. What was
+//! shares with a limit around it that moves as well, and what it remembers of that, it takes along; the others that
+//! it shares with are asked again there, and what it remembers of them is the business of the code. What was
 //! put off inside it waits there for what is live there, and is then fetched (`fetch_put_off`). Regions
 //! that were polled inside it stay in their tree until the new task polls them, and the old node with
 //! them; a deadline asks at all of these nodes. A region that was told by a limit, and is polled inside of it
@@ -260,6 +272,8 @@ struct Limit {
     told: BTreeSet<Key>,
     /// The requests from further out that a delivery to this limit has satisfied as well.
     shared: Vec<Why>,
+    /// Those that a delivery inside has taken while this limit did not ask: one of each source at most.
+    caught: Vec<Why>,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -271,8 +285,9 @@ pub(crate) struct Carried {
     key: Key,
     requested: Option<Why>,
     expired: bool,
-    /// As of the limit: of those around it that move as well.
+    /// As of the limit, both: of those around it that move as well.
     shared: Vec<Why>,
+    caught: Vec<Why>,
 }
 
 impl Carried {
@@ -404,9 +419,11 @@ impl<O: Owner> Record<O> {
         };
         let (requested, expired) = (limit.requested.clone(), limit.expired);
         let shared = std::mem::take(&mut limit.shared);
+        let mut caught = std::mem::take(&mut limit.caught);
         tree.end_inside(key);
         // Limits move from the outside in: those around it that have not are not to.
         let (here, shared) = shared.into_iter().partition(|why| tree.is_here(why));
+        caught.retain(|why| !tree.is_here(why));
         if tree.node(key).inside == 0 {
             tree.request_again(here, &mut effects);
         } else {
@@ -419,6 +436,7 @@ impl<O: Owner> Record<O> {
             requested,
             expired,
             shared,
+            caught,
         })
     }
 
@@ -441,6 +459,7 @@ impl<O: Owner> Record<O> {
             }
         }
         tree.keep_shared(key, carried.shared);
+        tree.keep_caught(key, carried.caught);
         // What it has left here may have nothing to wait for any more.
         tree.make_put_off(Some(key), &mut effects);
         drop(tree);
@@ -655,13 +674,16 @@ impl<O: Owner> Record<O> {
         waits && !self.is_spent(key, waker)
     }
 
-    /// A limit answers that its time is up: see the module.
-    pub(crate) fn give_up(&self, key: Key) {
+    /// A limit is to answer that its time is up: see the module. True if code inside has caught a request from
+    /// further out that goes on now (edge r11): whoever made it comes first.
+    #[must_use]
+    pub(crate) fn give_up(&self, key: Key) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        tree.gives_up(key, &mut effects);
+        let goes_on = tree.gives_up(key, &mut effects);
         drop(tree);
         effects.run();
+        goes_on
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
@@ -711,6 +733,7 @@ impl<O: Owner> Record<O> {
                 node.put_off.retain(|why| why.source != Source::Task);
                 if let Kind::Limit(limit) = &mut node.kind {
                     limit.shared.retain(|why| why.source != Source::Task);
+                    limit.caught.retain(|why| why.source != Source::Task);
                 }
             }
             let told = std::mem::take(&mut tree.told);
@@ -771,6 +794,7 @@ impl<O: Owner> Tree<O> {
         why: Why,
         effects: &mut Effects<O>,
     ) {
+        self.forget_caught(at, why.source);
         while let Some(key) = at {
             let node = &self.nodes[&key];
             let is_around = matches!(node.kind, Kind::Region { .. });
@@ -1066,22 +1090,34 @@ impl<O: Owner> Tree<O> {
         // The innermost limit that has asked, and what was asked further out.
         let mut server = None;
         let mut shared = Vec::new();
+        // What the innermost limit of all remembers: another may have been delivered what this one was told of.
+        let mut caught = Vec::from_iter(self.told(key));
+        let mut innermost = None;
         let mut at = self.nodes[&key].parent;
         while let Some(key) = at {
             at = self.nodes[&key].parent;
             self.set_told(key, None);
-            match &mut self.node(key).kind {
-                Kind::Region { .. } => {}
-                Kind::Limit(limit) => match (limit.requested.take(), server) {
-                    (Some(_), None) => server = Some(key),
+            if let Kind::Limit(limit) = &mut self.node(key).kind {
+                innermost = innermost.or(Some(key));
+                match (limit.requested.take(), server) {
+                    (Some(why), None) => {
+                        server = Some(key);
+                        caught.push(why);
+                    }
                     (Some(why), Some(_)) => shared.push(why),
                     (None, _) => {}
-                },
+                }
             }
         }
         let consumed = self.requested.take();
         if consumed.is_some() {
             self.delivered.clone_from(&consumed);
+        }
+        if server.is_none() {
+            caught.extend(consumed.clone());
+        }
+        if let Some(limit) = innermost {
+            self.keep_caught(limit, caught);
         }
         let last = self.live == 1;
         if let Some(owner) = &self.owner {
@@ -1123,13 +1159,54 @@ impl<O: Owner> Tree<O> {
         };
         let limit = std::mem::take(limit);
         effects.drop.extend(limit.waker);
-        self.remove(key, effects);
+        let parent = self.remove(key, effects);
         if limit.expired {
             // What it asked for is nobody's any more.
             self.untell(limit.told, effects);
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
+        }
+        self.hand_up_caught(parent, limit.caught);
+    }
+
+    /// What code inside of a limit has caught, as far as it comes from further out.
+    fn keep_caught(&mut self, limit: Key, caught: Vec<Why>) {
+        for why in caught {
+            if why.source == Source::Limit(limit) || !self.is_above(Some(limit), &why) {
+                continue;
+            }
+            if why.source == Source::Task {
+                self.keeping.insert(limit);
+            }
+            if let Kind::Limit(limit) = &mut self.node(limit).kind {
+                if limit.caught.iter().all(|other| other.source != why.source) {
+                    limit.caught.push(why);
+                }
+            }
+        }
+    }
+
+    /// A limit has ended that was polled inside of `at`, and its code may have handed on what it has caught: to
+    /// code inside of the next one.
+    fn hand_up_caught(&mut self, mut at: Option<Key>, caught: Vec<Why>) {
+        while let Some(key) = at.filter(|_| !caught.is_empty()) {
+            let node = &self.nodes[&key];
+            if let Kind::Limit(_) = node.kind {
+                return self.keep_caught(key, caught);
+            }
+            at = node.parent;
+        }
+    }
+
+    /// A request waits at its source again: nobody from `at` on upwards need remember it.
+    fn forget_caught(&mut self, mut at: Option<Key>, source: Source) {
+        while let Some(key) = at {
+            let node = self.node(key);
+            at = node.parent;
+            if let Kind::Limit(limit) = &mut node.kind {
+                limit.caught.retain(|why| why.source != source);
+            }
         }
     }
 
@@ -1154,18 +1231,36 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// A limit gives up: makes again what it and those inside of it share with sources further out; or has them
-    /// wait, while regions are live inside, each for its own end.
-    fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) {
+    /// A limit gives up: makes again what it and those inside of it share with sources further out, and what code
+    /// inside has caught of them, which is edge r11: true. Or has all of it wait, while regions are live inside,
+    /// each for its own end.
+    fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
-        if self.node(limit).inside == 0 {
-            let shared = self.take_shared(limit);
-            self.request_again(shared, effects);
+        let mut caught = self.take_from_inside(limit, |limit| &mut limit.caught);
+        // What a limit that has gone asked for is nobody's any more.
+        let around = self.nodes[&limit].parent;
+        caught.retain(|why| self.is_above(around, why));
+        if self.node(limit).inside > 0 {
+            self.keep_shared(limit, caught);
+            return false;
         }
+        let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
+        self.request_again(shared, effects);
+        let Some(owner) = self.owner.clone().filter(|_| !caught.is_empty()) else {
+            return false;
+        };
+        for why in caught {
+            self.request_around(&owner, around, why, effects);
+        }
+        true
     }
 
-    /// What a limit and those inside of it share with sources further out than itself.
-    fn take_shared(&mut self, limit: Key) -> Vec<Why> {
+    /// What a limit and those inside of it have on this list of theirs from sources further out than itself.
+    fn take_from_inside(
+        &mut self,
+        limit: Key,
+        list: impl Fn(&mut Limit) -> &mut Vec<Why>,
+    ) -> Vec<Why> {
         let inside = self.inside(limit);
         let is_further_out = |why: &Why| match why.source {
             Source::Limit(source) => inside.binary_search(&source).is_err(),
@@ -1175,11 +1270,11 @@ impl<O: Owner> Tree<O> {
         for key in &inside {
             self.look();
             if let Kind::Limit(inner) = &mut self.node(*key).kind {
+                let list = list(inner);
                 // What those inside have asked for stays with them: they may be polled on.
-                let shared = std::mem::take(&mut inner.shared).into_iter();
-                let (further, kept): (Vec<Why>, Vec<Why>) = shared.partition(is_further_out);
-                inner.shared = kept;
-                taken.extend(further);
+                let (further, kept) = std::mem::take(list).into_iter().partition(is_further_out);
+                *list = kept;
+                taken.extend::<Vec<Why>>(further);
             }
         }
         taken

@@ -122,10 +122,10 @@ impl<F: Future> Future for Body<F> {
                 return Poll::Pending;
             }
         };
-        if self.cleanup {
-            // What was asked further out is not what the body has caught: it is asked again when the
-            // limit goes.
-            self.limit.give_up();
+        if self.cleanup || output.is_none() {
+            // What was asked further out goes on: together with what the group has asked for, it was not for the
+            // body to answer, and before that, the body was cut.
+            let _: bool = self.limit.give_up();
         }
         self.as_mut().drop_body();
         *self.project().limit = Limit::new();

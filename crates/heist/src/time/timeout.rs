@@ -4,6 +4,7 @@
 //! |---------|------------------------------------------------|----------------------------------------|
 //! | running | at once                                        | the output; the deadline               |
 //! | cleanup | at the deadline, if a region inside was asked  | the output; `cleanup_within`; nobody inside cleans up or will be asked |
+//! | over    | at either end without an output, if what cleaned up was asked to by somebody further out | the next poll: that somebody comes first |
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +38,10 @@ use super::{Instant, Sleep, sleep_until};
 /// [`cleanup_within`](Timeout::cleanup_within) says how long. Whatever the future then answers is the
 /// answer of the timeout. To answer [`Elapsed`] after a cleanup, it lets the cancellation go on with
 /// [`Cancelled::resume`](crate::Cancelled::resume). The task around it is not cancelled by this.
+///
+/// A cleanup inside of the future may be for somebody further out: the task is cancelled, or the time of a timeout
+/// around this one is over. If the deadline cuts it, that cancellation goes on, as by
+/// [`resume`](crate::Cancelled::resume), before this timeout answers.
 ///
 /// ```
 /// use heist::time::{sleep, timeout, Duration};
@@ -129,6 +134,10 @@ enum Phase {
     Cleanup {
         /// The deadline that has come: the timer may be set to the end of the cleanup.
         since: Instant,
+    },
+    /// It has cut a cleanup that was for somebody further out, who comes first.
+    Over {
+        deadline: Instant,
     },
 }
 
@@ -279,12 +288,14 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let future = this.future.as_mut();
-            if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
-                this.handed.finish();
-                return Poll::Ready(Ok(output));
+            if !matches!(this.phase, Phase::Over { .. }) {
+                let future = this.future.as_mut();
+                if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
+                    this.handed.finish();
+                    return Poll::Ready(Ok(output));
+                }
             }
-            let closed = match this.phase {
+            let (deadline, closed) = match *this.phase {
                 Phase::Running => {
                     if let Some(deadline) = this.handed.attend(cx.waker()) {
                         if deadline != this.sleep.deadline() {
@@ -299,27 +310,30 @@ impl<F: Future> Future for Timeout<F> {
                         continue;
                     }
                     if outcome.is_ok() && this.limit.expire(None, this.site, cx.waker()) {
-                        *this.phase = Phase::Cleanup {
-                            since: this.sleep.deadline(),
-                        };
+                        let since = this.sleep.deadline();
+                        *this.phase = Phase::Cleanup { since };
                         if let Some(cleanup) = *this.cleanup {
                             this.sleep.reset(Instant::now() + cleanup);
                         }
                         // Those that were asked are delivered by this.
                         continue;
                     }
-                    outcome.is_err()
+                    (this.sleep.deadline(), outcome.is_err())
                 }
-                Phase::Cleanup { .. } if this.limit.is_spent(cx.waker()) => false,
+                Phase::Cleanup { since } if this.limit.is_spent(cx.waker()) => (since, false),
                 Phase::Cleanup { .. } if this.cleanup.is_none() => return Poll::Pending,
-                Phase::Cleanup { .. } => std::task::ready!(this.sleep.poll_unbudgeted(cx)).is_err(),
+                Phase::Cleanup { since } => {
+                    let outcome = std::task::ready!(this.sleep.poll_unbudgeted(cx));
+                    (since, outcome.is_err())
+                }
+                Phase::Over { deadline } => (deadline, false),
             };
-            this.limit.give_up();
             this.handed.end(closed);
-            let deadline = match *this.phase {
-                Phase::Running => this.sleep.deadline(),
-                Phase::Cleanup { since } => since,
-            };
+            if this.limit.give_up() && !closed {
+                *this.phase = Phase::Over { deadline };
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             return Poll::Ready(Err(Elapsed {
                 closed,
                 deadline,

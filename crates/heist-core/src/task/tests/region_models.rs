@@ -561,11 +561,11 @@ fn models_request_against_close() {
     });
 }
 
-/// The code that caught a request lets it go on, or somebody who has cut that code does, while a region
-/// beside it leaves on another thread. Nobody asks that region again; and once it has gone the task is
+/// The code that caught a request lets it go on, or somebody who has cut that code does, a limit or another, while
+/// a region beside it leaves on another thread. Nobody asks that region again; and once it has gone the task is
 /// dropped, whether it sleeps or runs.
 ///
-/// Fails when `resume`, or `again`, makes no request, and when it makes it at once; when it lets go of the
+/// Fails when `resume`, `again` or `give_up` makes no request, and when it makes it at once; when it lets go of the
 /// lock between its look at what is live and putting the request off; when `leave` does not make what was put
 /// off; and when it does so before edge c5, whose answer then took the place of what was to be pushed.
 #[test]
@@ -591,6 +591,27 @@ fn models_a_request_waits_for_a_region_that_leaves() {
             assert_freed(&cell);
         });
     }
+    // Counted: 19.
+    model(9, || {
+        let (cell, owner, _) = cleaning();
+        let limit = cell.record.enter_limit(&owner, None);
+        let inside = enter(&cell, &owner, Some(limit), Waker::noop().clone());
+        cell.ask();
+        let polled = cell.record.poll(inside, Some(limit), Waker::noop());
+        assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
+        let asked = Plain::new(Count::default());
+        let beside = enter(&cell, &owner, None, asked.clone().into());
+        let leaver = spawn(&cell, move |cell| {
+            assert_eq!(asked.get(), 0, "asked again in its cleanup");
+            cell.record.leave(beside);
+        });
+        assert!(cell.record.give_up(limit), "it was caught inside");
+        end_poll(&cell);
+        leaver.join().unwrap();
+        assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+        cell.record.leave(limit);
+        assert_freed(&cell);
+    });
 }
 
 /// The same with a region beside it that another thread asks in the meantime: it catches that, and so ends

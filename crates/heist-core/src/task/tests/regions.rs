@@ -389,7 +389,7 @@ fn r7_limits_that_gave_up_leave_what_others_asked() {
         }
         assert_eq!(task.poll(&region, Some(inner.key)).as_deref(), Some("time"));
         assert!(!task.record.is_spent(outer.key, &outer.waker));
-        task.record.give_up(inner.key);
+        let _ = task.record.give_up(inner.key);
         task.record.leave(inner.key);
         assert_eq!(outer.wakes(), 1);
         assert!(task.record.is_spent(outer.key, &outer.waker));
@@ -409,7 +409,7 @@ fn r7_a_limit_inside_a_cleanup_leaves_that_alone() {
     let region = task.enter(Some(inner.key));
     assert!(task.expire(&inner));
     assert!(task.poll(&region, Some(inner.key)).is_some());
-    task.record.give_up(inner.key);
+    let _ = task.record.give_up(inner.key);
     task.record.leave(inner.key);
     assert!(!task.record.is_spent(outer.key, Waker::noop()));
 }
@@ -426,7 +426,7 @@ fn r7_a_limit_that_gave_up_waits_for_what_is_dropped_with_it() {
     task.request("from outside");
     assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
     let cleanup = task.enter(at);
-    task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key);
     assert_eq!(cleanup.wakes(), 0);
     task.record.leave(cleanup.key);
     assert!(!task.is_cancelled());
@@ -726,7 +726,7 @@ fn r7_a_limit_that_gave_up_and_stays_leaves_what_others_asked() {
     assert!(task.expire(&limit));
     task.request("from outside");
     assert_eq!(task.poll(&region, Some(limit.key)).as_deref(), Some("time"));
-    task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key);
     assert!(task.is_cancelled());
     task.record.leave(limit.key);
     assert!(task.is_cancelled());
@@ -750,7 +750,7 @@ fn r7_a_limit_that_gave_up_leaves_what_those_inside_of_it_share() {
         assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
         // Its `cleanup_within` is over, with a region inside or with none.
         let cleanup = stays.then(|| task.enter(at));
-        task.record.give_up(middle.key);
+        let _ = task.record.give_up(middle.key);
         assert_eq!(task.is_cancelled(), !stays);
         cleanup.iter().for_each(|node| task.record.leave(node.key));
         task.record.leave(inner.key);
@@ -777,7 +777,7 @@ fn r8_a_limit_that_is_resumed_leaves_what_those_inside_of_it_share() {
     task.record.resume(&task.owner, at, &why);
     assert!(task.record.is_spent(middle.key, Waker::noop()));
     assert!(!task.record.is_spent(outer.key, &outer.waker));
-    task.record.give_up(middle.key);
+    let _ = task.record.give_up(middle.key);
     assert_eq!(outer.wakes(), 1);
     assert!(task.record.is_spent(outer.key, Waker::noop()));
 }
@@ -795,7 +795,7 @@ fn r9_uncancel_takes_back_what_a_limit_keeps_for_those_inside() {
     task.request("from outside");
     assert!(task.poll(&region, at).is_some());
     let cleanup = task.enter(at);
-    task.record.give_up(outer.key);
+    let _ = task.record.give_up(outer.key);
     assert_eq!(task.record.uncancel(task.state()), 0);
     for node in [cleanup, inner, outer] {
         task.record.leave(node.key);
@@ -826,7 +826,7 @@ fn r7_a_limit_that_moves_takes_along_what_it_shares_with_those_that_move() {
         let moved = bring(&inner, parent);
         two.record.resume(&two.owner, Some(moved), &why);
         assert!(two.record.is_spent(moved, Waker::noop()));
-        two.record.give_up(moved);
+        let _ = two.record.give_up(moved);
         two.record.leave(moved);
         let record = if outer_moves {
             &two.record
@@ -857,7 +857,7 @@ fn r7_a_second_delivery_keeps_what_the_first_has_satisfied() {
         assert!(task.poll(&outer, Some(limit.key)).is_some());
         // Not in a poll, so that the request has something to push: once.
         assert_eq!(task.state().park(), Park::Idle);
-        task.record.give_up(limit.key);
+        let _ = task.record.give_up(limit.key);
         assert!(task.is_cancelled());
         assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "{again}");
         task.record.leave(limit.key);
@@ -874,7 +874,7 @@ fn r9_uncancel_takes_back_what_a_limit_keeps() {
     task.request("from outside");
     assert!(task.poll(&region, Some(limit.key)).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key);
     task.record.leave(limit.key);
     assert!(!task.is_cancelled());
 }
@@ -1217,7 +1217,7 @@ fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
     one.record.leave(limit.key);
     assert!(one.is_cancelled());
     let moved = two.record.bring_limit(&two.owner, None, carried);
-    two.record.give_up(moved);
+    let _ = two.record.give_up(moved);
     two.record.leave(moved);
     assert!(!two.is_cancelled());
 }
@@ -1307,6 +1307,180 @@ fn r7_a_limit_comes_back() {
     assert!(!one.is_cancelled(), "it has not given up here");
 }
 
+/// What code inside of a limit has caught, of a limit around or of the task, goes on when that limit cuts it.
+#[test]
+fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    assert!(!task.record.give_up(inner.key), "nothing was caught");
+    assert!(task.expire(&outer));
+    assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
+    assert!(
+        !task.record.is_spent(outer.key, &outer.waker),
+        "it waits for the cleanup"
+    );
+    assert!(!task.expire(&inner), "nothing is live inside");
+    assert!(task.record.give_up(inner.key));
+    assert_eq!(outer.wakes(), 1);
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+    assert!(!task.record.give_up(outer.key), "that is its own");
+    assert!(!task.is_cancelled());
+
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    task.request("from outside");
+    assert_eq!(
+        task.poll(&region, Some(limit.key)).as_deref(),
+        Some("from outside")
+    );
+    assert!(!task.is_cancelled() && task.record.give_up(limit.key));
+    assert!(task.is_cancelled());
+    assert_eq!(
+        task.record.why().unwrap().reason.as_deref(),
+        Some("from outside")
+    );
+}
+
+/// It waits for what is live beside, as by r8, and is asked again if somebody else takes it.
+#[test]
+fn r11_what_is_passed_on_waits_for_what_is_beside() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&outer));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    let beside = task.enter(Some(outer.key));
+    assert!(task.record.give_up(inner.key));
+    assert_eq!((beside.wakes(), outer.wakes()), (0, 0));
+    assert!(!task.record.is_spent(outer.key, &outer.waker));
+    task.record.leave(beside.key);
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
+    assert!(
+        !task.record.give_up(inner.key),
+        "it answers at the next poll"
+    );
+}
+
+/// Nothing is passed on that was let go on, or taken back, or is asked for by a limit inside of the one that ends.
+#[test]
+fn r11_a_limit_passes_on_nothing_that_is_over() {
+    let task = Task::new();
+    let limit = task.limit(None);
+    let at = Some(limit.key);
+    let region = task.enter(at);
+    task.request("from outside");
+    let why = task.catch(&region, at);
+    task.record.resume(&task.owner, at, &why);
+    assert!(task.is_cancelled());
+    assert!(!task.record.give_up(limit.key), "it waits at its source");
+
+    let task = Task::new();
+    let limit = task.limit(None);
+    let region = task.enter(Some(limit.key));
+    task.request("from outside");
+    assert!(task.poll(&region, Some(limit.key)).is_some());
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    assert!(!task.record.give_up(limit.key) && !task.is_cancelled());
+
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&middle));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    assert!(!task.record.give_up(outer.key));
+}
+
+/// The code inside of a limit may hand on what it has caught, to code inside of the next one.
+#[test]
+fn r11_what_a_limit_has_caught_goes_to_the_next_one() {
+    for live in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let middle = task.limit(Some(outer.key));
+        let around = task.enter(Some(middle.key));
+        let inner = task.limit(Some(around.key));
+        let region = task.enter(Some(inner.key));
+        assert!(task.expire(&outer));
+        assert!(task.poll(&region, Some(inner.key)).is_some());
+        task.record.leave(inner.key);
+        if !live {
+            task.record.leave(around.key);
+        }
+        // A region that is live has to be given up first.
+        assert_eq!(task.record.give_up(middle.key), !live);
+        assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !live);
+        task.record.leave(around.key);
+        task.record.leave(middle.key);
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+    }
+}
+
+/// Two regions were told of one request. Both limits that cut a cleanup have it go on, also after the other one.
+#[test]
+fn r11_each_of_two_limits_has_caught_the_same_request() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let limits = [(); 2].map(|()| task.limit(Some(outer.key)));
+    let regions = limits.each_ref().map(|limit| task.enter(Some(limit.key)));
+    assert!(task.expire(&outer));
+    for (limit, region) in limits.iter().zip(&regions) {
+        assert!(task.poll(region, Some(limit.key)).is_some());
+    }
+    for limit in &limits {
+        assert!(!task.record.is_spent(outer.key, &outer.waker));
+        assert!(task.record.give_up(limit.key));
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+        // Somebody in the code around catches it.
+        let next = task.enter(Some(outer.key));
+        assert!(task.poll(&next, Some(outer.key)).is_some());
+    }
+}
+
+/// Both timeouts move to another task, and the inner one takes along what was caught inside of it.
+#[test]
+fn r11_a_limit_that_moves_takes_along_what_it_has_caught() {
+    let (one, two) = (Task::new(), Task::new());
+    let outer = one.limit(None);
+    let inner = one.limit(Some(outer.key));
+    let region = one.enter(Some(inner.key));
+    assert!(one.expire(&outer));
+    assert!(one.poll(&region, Some(inner.key)).is_some());
+    let mut at = None;
+    for limit in [&outer, &inner] {
+        let carried = one.record.carry(limit.key).expect("a limit");
+        let key = two.record.bring_limit(&two.owner, at, carried);
+        assert_eq!(key, limit.key, "under the same name");
+        at = Some(key);
+    }
+    assert!(two.record.give_up(inner.key));
+    assert!(two.record.is_spent(outer.key, Waker::noop()));
+    one.record.leave(inner.key);
+    one.record.leave(outer.key);
+    assert!(!one.is_cancelled() && !two.is_cancelled());
+}
+
+/// A request to the task that was caught stays with the code: it is not made again where that has come to.
+#[test]
+fn r11_a_limit_that_moves_alone_takes_along_nothing_of_the_task() {
+    let (one, two) = (Task::new(), Task::new());
+    let limit = one.limit(None);
+    let region = one.enter(Some(limit.key));
+    one.request("from outside");
+    assert!(one.poll(&region, Some(limit.key)).is_some());
+    let carried = one.record.carry(limit.key).expect("a limit");
+    let key = two.record.bring_limit(&two.owner, None, carried);
+    assert!(!two.record.give_up(key));
+    one.record.leave(limit.key);
+    assert!(!one.is_cancelled() && !two.is_cancelled());
+}
+
 /// A limit gives up, and the future inside is kept and polled on, with two limits in it. The inner one of them gives up
 /// as well: the one around it has not lost its request with the first.
 #[test]
@@ -1323,13 +1497,13 @@ fn r7_a_limit_that_gave_up_takes_nothing_from_those_that_are_kept() {
         }
         assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
         let cleanup = stays.then(|| task.enter(at));
-        task.record.give_up(outer.key);
+        let _ = task.record.give_up(outer.key);
         task.record.leave(outer.key);
         // The future is polled on, outside of what has given up.
         task.record.move_limit(middle.key, None);
         cleanup.iter().for_each(|node| task.record.leave(node.key));
         assert!(!task.record.is_spent(middle.key, &middle.waker));
-        task.record.give_up(inner.key);
+        let _ = task.record.give_up(inner.key);
         task.record.leave(inner.key);
         assert_eq!(middle.wakes(), 1, "{stays}: it waits for ever");
         assert!(task.record.is_spent(middle.key, Waker::noop()));
@@ -1352,7 +1526,7 @@ fn r7_a_limit_that_gave_up_does_not_cut_what_is_kept() {
     assert!(task.expire(&outer));
     assert!(task.poll(&cleanup, at).is_some());
     let cleanup = task.enter(at);
-    task.record.give_up(outer.key);
+    let _ = task.record.give_up(outer.key);
     task.record.leave(outer.key);
     assert_eq!(cleanup.wakes(), 0, "it was asked by the task before");
 }
@@ -1374,8 +1548,28 @@ fn r7_a_limit_that_moves_leaves_what_those_inside_share_with_the_task() {
     let carried = one.record.carry(outer.key).expect("it is a limit");
     let outer2 = two.record.bring_limit(&two.owner, None, carried);
     one.record.leave(outer.key);
-    two.record.give_up(outer2);
+    let _ = two.record.give_up(outer2);
     one.record.leave(inner.key);
     two.record.leave(outer2);
     assert!(one.is_cancelled(), "the abort of the first task is lost");
+}
+
+/// What a limit that cuts nothing was inside of stays with the limits inside: they may be polled on.
+#[test]
+fn r11_a_limit_takes_nothing_from_those_that_are_kept() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&middle));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    assert!(!task.expire(&outer));
+    assert!(!task.record.give_up(outer.key));
+    task.record.leave(outer.key);
+    // The future is polled on, outside of what has given up.
+    task.record.move_limit(middle.key, None);
+    task.record.move_limit(inner.key, Some(middle.key));
+    assert!(task.record.give_up(inner.key));
+    assert!(task.record.is_spent(middle.key, Waker::noop()));
 }
