@@ -759,6 +759,15 @@ impl<O: Owner> Record<O> {
     pub(crate) fn looks(&self) -> usize {
         self.0.lock().looks
     }
+
+    /// How many requests a limit remembers that code inside has caught.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self, key: Key) -> usize {
+        match &self.0.lock().nodes[&key].kind {
+            Kind::Limit(limit) => limit.caught.len(),
+            Kind::Region { .. } => 0,
+        }
+    }
 }
 
 impl<O: Owner> Tree<O> {
@@ -1172,18 +1181,26 @@ impl<O: Owner> Tree<O> {
 
     /// What code inside of a limit has caught, as far as it comes from further out.
     fn keep_caught(&mut self, limit: Key, caught: Vec<Why>) {
+        if caught.is_empty() {
+            return;
+        }
+        let Kind::Limit(node) = &mut self.node(limit).kind else {
+            return;
+        };
+        let mut all = std::mem::take(&mut node.caught);
         for why in caught {
-            if why.source == Source::Limit(limit) || !self.is_above(Some(limit), &why) {
-                continue;
+            if all.iter().all(|other| other.source != why.source) {
+                all.push(why);
             }
-            if why.source == Source::Task {
-                self.keeping.insert(limit);
-            }
-            if let Kind::Limit(limit) = &mut self.node(limit).kind {
-                if limit.caught.iter().all(|other| other.source != why.source) {
-                    limit.caught.push(why);
-                }
-            }
+        }
+        // Also what it has kept before: of many limits around it that came and went, one after the other, it would
+        // remember each for ever.
+        all.retain(|why| why.source != Source::Limit(limit) && self.is_above(Some(limit), why));
+        if all.iter().any(|why| why.source == Source::Task) {
+            self.keeping.insert(limit);
+        }
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            limit.caught = all;
         }
     }
 
