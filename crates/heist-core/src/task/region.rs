@@ -106,8 +106,8 @@
 //! comes first, as a rule: the limit that has asked, at the end of the same poll, a region or the task at the next.
 //! Not if something beside is live, which the request waits for, or if the same poll of the task comes to the limit
 //! twice. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
-//! regions are live inside, which are given no more time and end with the limit, it answers at once, and their r4
-//! makes the request. What makes a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
+//! regions are live inside, which are given no more time and end with the limit, it answers at once, and makes the
+//! request when it goes. What makes a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
@@ -274,6 +274,8 @@ struct Limit {
     shared: Vec<Why>,
     /// Those that a delivery inside has taken while this limit did not ask: one of each source at most.
     caught: Vec<Why>,
+    /// It has given up, and what was caught inside goes on: edge r11.
+    passes_on: bool,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -1176,7 +1178,11 @@ impl<O: Owner> Tree<O> {
         if limit.gave_up {
             self.request_again(limit.shared, effects);
         }
-        self.hand_up_caught(parent, limit.caught);
+        if limit.passes_on {
+            self.pass_on(parent, limit.caught, effects);
+        } else {
+            self.hand_up_caught(parent, limit.caught);
+        }
     }
 
     /// What code inside of a limit has caught, as far as it comes from further out.
@@ -1249,27 +1255,40 @@ impl<O: Owner> Tree<O> {
     }
 
     /// A limit gives up: makes again what it and those inside of it share with sources further out, and what code
-    /// inside has caught of them, which is edge r11: true. Or has all of it wait, while regions are live inside,
-    /// each for its own end.
+    /// inside has caught of them, which is edge r11: true. Or has all of it wait, while regions are live inside: the
+    /// former each for its own end, and the latter for that of this limit.
     fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
         let mut caught = self.take_from_inside(limit, |limit| &mut limit.caught);
         // What a limit that has gone asked for is nobody's any more.
         let around = self.nodes[&limit].parent;
         caught.retain(|why| self.is_above(around, why));
-        if self.node(limit).inside > 0 {
-            self.keep_shared(limit, caught);
+        let goes_on = !caught.is_empty();
+        let node = self.node(limit);
+        let waits = node.inside > 0;
+        if let Kind::Limit(limit) = &mut node.kind {
+            limit.passes_on = goes_on;
+        }
+        if waits {
+            self.keep_caught(limit, caught);
             return false;
         }
         let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
         self.request_again(shared, effects);
-        let Some(owner) = self.owner.clone().filter(|_| !caught.is_empty()) else {
-            return false;
+        self.pass_on(around, caught, effects);
+        goes_on
+    }
+
+    /// Edge r11: what code has caught that was cut inside of `around` goes on, as by r8.
+    fn pass_on(&mut self, around: Option<Key>, caught: Vec<Why>, effects: &mut Effects<O>) {
+        let Some(owner) = self.owner.clone().or_else(|| effects.gone.clone()) else {
+            return;
         };
         for why in caught {
-            self.request_around(&owner, around, why, effects);
+            if self.is_above(around, &why) {
+                self.request_around(&owner, around, why, effects);
+            }
         }
-        true
     }
 
     /// What a limit and those inside of it have on this list of theirs from sources further out than itself.

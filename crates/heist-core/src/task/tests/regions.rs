@@ -1593,3 +1593,49 @@ fn r11_a_limit_does_not_remember_those_that_have_gone() {
         assert!(task.record.remembered(inner.key) <= 1);
     }
 }
+
+/// The same if the limit that cuts it has a region inside, which ends with it: what is beside was asked before, and is
+/// not asked again in its cleanup.
+#[test]
+fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
+    for of_task in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let inner = task.limit(Some(outer.key));
+        let region = task.enter(Some(inner.key));
+        if of_task {
+            task.request("from outside");
+        } else {
+            assert!(task.expire(&outer));
+        }
+        assert!(task.poll(&region, Some(inner.key)).is_some());
+        let stays = task.enter(Some(inner.key));
+        let beside = task.enter(Some(outer.key));
+        assert!(!task.record.give_up(inner.key), "it answers at once");
+        task.record.leave(stays.key);
+        task.record.leave(inner.key);
+        assert_eq!(beside.wakes(), 0, "asked again in its cleanup");
+        task.record.leave(beside.key);
+        assert_eq!(task.is_cancelled(), of_task);
+        assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !of_task);
+    }
+}
+
+/// Such a request is taken back as well, also if it was caught inside of another limit.
+#[test]
+fn r9_uncancel_takes_back_what_a_limit_is_to_pass_on() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let inner = task.limit(Some(outer.key));
+    let at = Some(inner.key);
+    let region = task.enter(at);
+    task.request("from outside");
+    assert!(task.poll(&region, at).is_some());
+    let stays = task.enter(at);
+    assert!(!task.record.give_up(outer.key));
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    for node in [stays, inner, outer] {
+        task.record.leave(node.key);
+    }
+    assert!(!task.is_cancelled());
+}
