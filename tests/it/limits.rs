@@ -5,6 +5,7 @@
 use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, with_own_handle, within};
 use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt};
+use heist::sim::Explore;
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{DeadlineState, Duration, Elapsed, Instant, Timeout, sleep, timeout, timeout_at};
 use heist::{JoinError, JoinHandle, TaskGroup, catch_cancel, shield, yield_now};
@@ -1002,6 +1003,33 @@ fn an_abort_goes_on_when_a_timeout_cuts_its_cleanup() {
                 Err(error) => assert_eq!((error.reason(), takes_back), ("enough", false)),
             }
         }
+    });
+}
+
+/// The same with two timeouts of one deadline around each attempt, whose cleanup swallows what it has caught: the outer
+/// of them does not answer before the total one does, or the task ends.
+#[test]
+fn attempts_with_two_timeouts_of_one_deadline_end() {
+    let attempts = |begun: Drops| async move {
+        for _ in 0..100 {
+            drop(begun.guard());
+            let deadline = Instant::now() + 20 * MS;
+            let attempt = timeout_at(deadline, stubborn());
+            timeout_at(deadline, attempt).await.unwrap_err();
+        }
+    };
+    Explore::new().seeds(10).run(async || {
+        let begun = Drops::default();
+        let total = timeout(10 * MS, attempts(begun.clone()));
+        total.await.unwrap_err();
+        assert_eq!(begun.count(), 1);
+
+        let begun = Drops::default();
+        let task = heist::spawn(attempts(begun.clone()));
+        sleep(10 * MS).await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(begun.count(), 1);
     });
 }
 

@@ -104,6 +104,8 @@
 //! since its code may have handed on what it has caught. When one that remembers something gives up, it lets that
 //! go on (edge r11), as the code would have, and is to answer at its next poll. So whoever is asked between the two
 //! comes first, as a rule: the limit that has asked, at the end of the same poll, a region or the task at the next.
+//! A limit around it whose time is up in that same poll is to answer at its next poll as well, or the code around
+//! that one would come first.
 //! Not if something beside is live, which the request waits for, or if the same poll of the task comes to the limit
 //! twice. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
 //! regions are live inside, which are given no more time and end with the limit, it answers at once, and makes the
@@ -274,8 +276,8 @@ struct Limit {
     shared: Vec<Why>,
     /// Those that a delivery inside has taken while this limit did not ask: one of each source at most.
     caught: Vec<Why>,
-    /// It has given up, and what was caught inside goes on: edge r11.
-    passes_on: bool,
+    /// Those of them that go on, since it has given up: edge r11.
+    passes_on: Vec<Why>,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -1178,7 +1180,7 @@ impl<O: Owner> Tree<O> {
         if limit.gave_up {
             self.request_again(limit.shared, effects);
         }
-        if limit.passes_on {
+        if !limit.passes_on.is_empty() {
             self.pass_on(parent, limit.caught, effects);
         } else {
             self.hand_up_caught(parent, limit.caught);
@@ -1263,11 +1265,18 @@ impl<O: Owner> Tree<O> {
         // What a limit that has gone asked for is nobody's any more.
         let around = self.nodes[&limit].parent;
         caught.retain(|why| self.is_above(around, why));
-        let goes_on = !caught.is_empty();
+        let mut passes_on = caught.clone();
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            // It gives up a second time, to answer.
+            limit.passes_on.clear();
+        }
+        // One inside that has passed something on in the same poll is not to answer before this one does.
+        passes_on.extend(self.take_from_inside(limit, |limit| &mut limit.passes_on));
+        let goes_on = !passes_on.is_empty();
         let node = self.node(limit);
         let waits = node.inside > 0;
         if let Kind::Limit(limit) = &mut node.kind {
-            limit.passes_on = goes_on;
+            limit.passes_on = passes_on;
         }
         if waits {
             self.keep_caught(limit, caught);

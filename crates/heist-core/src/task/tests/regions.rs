@@ -1639,3 +1639,21 @@ fn r9_uncancel_takes_back_what_a_limit_is_to_pass_on() {
     }
     assert!(!task.is_cancelled());
 }
+
+/// The time of several limits around one another is up in one poll: none of them answers in it.
+#[test]
+fn r11_limits_that_end_together_answer_later() {
+    let task = Task::new();
+    let total = task.limit(None);
+    let outer = task.limit(Some(total.key));
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&total));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    for limit in [&inner, &middle, &outer] {
+        assert!(task.record.give_up(limit.key));
+    }
+    assert!(task.record.is_spent(total.key, Waker::noop()));
+    assert!(!task.record.give_up(outer.key), "it answers");
+}
