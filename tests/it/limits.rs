@@ -1131,6 +1131,94 @@ fn a_cleanup_that_a_group_cuts_does_not_lose_the_timeout_around() {
     });
 }
 
+/// The same beside something that cleans up in a `catch_cancel`: that was asked as well, and is not asked again.
+#[test]
+fn a_group_that_cuts_a_cleanup_leaves_the_one_beside_alone() {
+    for limited in [false, true] {
+        Explore::new().seeds(10).run(async move || {
+            let cleaned = Drops::default();
+            let guard = cleaned.clone();
+            let both = async move {
+                let group = TaskGroup::run(async |g| {
+                    g.spawn(async {
+                        sleep(20 * MS).await;
+                        Err::<(), _>("broken")
+                    });
+                    stubborn().await;
+                    Ok(())
+                });
+                let beside = async {
+                    assert!(catch_cancel(pending::<()>()).await.is_err());
+                    catch_cancel(sleep(50 * MS)).await.expect("asked once");
+                    drop(guard.guard());
+                };
+                let (ended, ()) = futures::future::join(group, beside).await;
+                assert_eq!(ended.unwrap_err().len(), 1);
+                pending::<()>().await
+            };
+            let limit = if limited { 10 * MS } else { HOUR };
+            let task = heist::spawn(timeout(limit, both));
+            sleep(10 * MS).await;
+            if !limited {
+                task.abort();
+            }
+            match task.await {
+                Ok(ended) => assert!(ended.is_err() && limited),
+                Err(error) => assert!(error.is_cancelled() && !limited, "{error}"),
+            }
+            assert_eq!(cleaned.count(), 1);
+        });
+    }
+}
+
+/// A group moves to another task, with the timeout around it or alone, and its body is cut by the first poll there. What
+/// that has caught of the timeout goes on, and of the task that is left, nothing.
+#[test]
+fn a_group_that_moves_and_cuts_a_cleanup_asks_where_it_is() {
+    for limited in [false, true] {
+        Explore::new().seeds(10).run(async move || {
+            let (send, sent) = async_channel::bounded(1);
+            let group = async {
+                let group = TaskGroup::run(async |g| {
+                    g.spawn(async {
+                        sleep(30 * MS).await;
+                        Err::<(), _>("broken")
+                    });
+                    stubborn().await;
+                    Ok(())
+                });
+                assert_eq!(group.await.unwrap_err().len(), 1);
+            };
+            let limit = if limited { 10 * MS } else { HOUR };
+            let total = timeout(limit, async move {
+                group.await;
+                sleep(MS).await;
+            });
+            let first = heist::spawn(async move {
+                let mut total = Box::pin(total);
+                let mut moves = Box::pin(sleep(20 * MS));
+                let both = poll_fn(|cx| {
+                    assert!(total.as_mut().poll(cx).is_pending());
+                    moves.as_mut().poll(cx)
+                });
+                both.await;
+                // The group has a reason to cut its body before it is polled again.
+                sleep(20 * MS).await;
+                send.send(total).await.unwrap();
+                sleep(20 * MS).await;
+            });
+            sleep(10 * MS).await;
+            if !limited {
+                first.abort();
+            }
+            let total = sent.recv().await.unwrap();
+            let ended = heist::spawn(total).await.expect("it was not asked");
+            assert_eq!(ended.is_err(), limited);
+            first.await.expect("it was asked before");
+        });
+    }
+}
+
 /// A future with two timeouts is bounded by a third, kept, and polled on: the one around the other times out when that
 /// has given up.
 #[test]

@@ -424,4 +424,13 @@ impl Limit {
         let place = self.place.as_ref();
         place.is_some_and(|place| place.side.record.give_up(place.key))
     }
+
+    /// What it is for has ended early, and with it the `catch_cancel` right around it, which is its holder's: what
+    /// code inside has caught goes on to what is around both. The holder may be polled elsewhere than before.
+    pub fn give_up_with_region(&mut self) {
+        self.poll(|| ());
+        if let Some(place) = &self.place {
+            place.side.record.give_up_with_region(place.key);
+        }
+    }
 }

@@ -684,10 +684,27 @@ impl<O: Owner> Record<O> {
     pub(crate) fn give_up(&self, key: Key) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let goes_on = tree.gives_up(key, &mut effects);
+        let around = tree.nodes[&key].parent;
+        let goes_on = tree.gives_up(key, around, &mut effects);
         drop(tree);
         effects.run();
         goes_on
+    }
+
+    /// The same of a limit right inside of a region that ends with it, and has no code of a user's around the limit:
+    /// what goes on is for what is around that region.
+    pub(crate) fn give_up_with_region(&self, key: Key) {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let mut around = tree.nodes[&key].parent;
+        if let Some(region) = around.map(|around| &tree.nodes[&around]) {
+            if let Kind::Region { .. } = region.kind {
+                around = region.parent;
+            }
+        }
+        tree.gives_up(key, around, &mut effects);
+        drop(tree);
+        effects.run();
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
@@ -1257,13 +1274,12 @@ impl<O: Owner> Tree<O> {
     }
 
     /// A limit gives up: makes again what it and those inside of it share with sources further out, and what code
-    /// inside has caught of them, which is edge r11: true. Or has all of it wait, while regions are live inside: the
+    /// inside has caught of them, which is edge r11, for what is around: true. Or has all of it wait, while regions are live inside: the
     /// former each for its own end, and the latter for that of this limit.
-    fn gives_up(&mut self, limit: Key, effects: &mut Effects<O>) -> bool {
+    fn gives_up(&mut self, limit: Key, around: Option<Key>, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
         let mut caught = self.take_from_inside(limit, |limit| &mut limit.caught);
         // What a limit that has gone asked for is nobody's any more.
-        let around = self.nodes[&limit].parent;
         caught.retain(|why| self.is_above(around, why));
         let mut passes_on = caught.clone();
         if let Kind::Limit(limit) = &mut self.node(limit).kind {

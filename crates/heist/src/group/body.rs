@@ -125,7 +125,7 @@ impl<F: Future> Future for Body<F> {
         if self.cleanup || output.is_none() {
             // What was asked further out goes on: together with what the group has asked for, it was not for the
             // body to answer, and before that, the body was cut.
-            let _: bool = self.limit.give_up();
+            self.as_mut().project().limit.give_up_with_region();
         }
         self.as_mut().drop_body();
         *self.project().limit = Limit::new();
