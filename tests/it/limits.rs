@@ -1171,6 +1171,48 @@ fn a_group_that_cuts_a_cleanup_leaves_the_one_beside_alone() {
     }
 }
 
+/// A body has caught the abort of the task, and then the timeout around the group asks as well: the group, which has failed,
+/// answers the timeout with its errors, and the abort goes on.
+#[test]
+fn an_abort_goes_on_when_a_group_that_fails_answers_a_timeout() {
+    for cleans_up in [false, true] {
+        Explore::new().seeds(10).run(async move || {
+            let task = heist::spawn(async move {
+                let group = TaskGroup::builder().supervise().run(async move |g| {
+                    g.spawn(async { Err::<(), _>("broken") });
+                    // Somebody to wait for.
+                    g.spawn(async {
+                        assert!(catch_cancel(pending::<()>()).await.is_err());
+                        sleep(MS).await;
+                        Ok::<_, String>(())
+                    });
+                    if !cleans_up {
+                        stubborn().await;
+                        return Ok(());
+                    }
+                    let group = g.clone();
+                    g.spawn(async move {
+                        sleep(30 * MS).await;
+                        group.cancel();
+                        Ok::<_, String>(())
+                    });
+                    // It cleans up for the timeout when the group cuts it.
+                    let _ = catch_cancel(stubborn()).await;
+                    pending::<()>().await;
+                    Ok(())
+                });
+                let ended = timeout(20 * MS, group).await.expect("an answer");
+                assert_eq!(ended.unwrap_err().len(), 1);
+                sleep(MS).await;
+            });
+            sleep(10 * MS).await;
+            task.abort();
+            let error = task.await.expect_err("the abort is lost");
+            assert!(error.is_cancelled(), "{error}");
+        });
+    }
+}
+
 /// A group moves to another task, with the timeout around it or alone, and its body is cut by the first poll there. What
 /// that has caught of the timeout goes on, and of the task that is left, nothing.
 #[test]

@@ -581,7 +581,13 @@ where
             drop(output);
             match cancelled.resume().await {}
         }
-        Some(cancelled) => ask_again(cancelled).await,
+        Some(cancelled) => {
+            ask_again(cancelled).await;
+            // A timeout around may have asked together with the task, and now gets an answer that is not for both.
+            if task::cancelling() > level {
+                heist_core::cancel_again();
+            }
+        }
         // The body has caught one, and could not let it go on, or did not.
         None if (failed || output.is_none()) && task::cancelling() > level => {
             heist_core::cancel_again();
