@@ -1205,24 +1205,27 @@ impl<O: Owner> Tree<O> {
     }
 
     /// What code inside of a limit has caught, as far as it comes from further out.
-    fn keep_caught(&mut self, limit: Key, caught: Vec<Why>) {
-        if caught.is_empty() {
-            return;
-        }
+    fn keep_caught(&mut self, limit: Key, mut caught: Vec<Why>) {
+        caught.retain(|why| why.source != Source::Limit(limit) && self.is_above(Some(limit), why));
         let Kind::Limit(node) = &mut self.node(limit).kind else {
             return;
         };
+        if caught.is_empty() {
+            return;
+        }
         let mut all = std::mem::take(&mut node.caught);
+        // Of many limits around it that came and went, one after the other, it would remember each for ever.
+        all.retain(|why| match why.source {
+            Source::Limit(source) => self.nodes.contains_key(&source),
+            Source::Task => true,
+        });
         for why in caught {
+            if why.source == Source::Task {
+                self.keeping.insert(limit);
+            }
             if all.iter().all(|other| other.source != why.source) {
                 all.push(why);
             }
-        }
-        // Also what it has kept before: of many limits around it that came and went, one after the other, it would
-        // remember each for ever.
-        all.retain(|why| why.source != Source::Limit(limit) && self.is_above(Some(limit), why));
-        if all.iter().any(|why| why.source == Source::Task) {
-            self.keeping.insert(limit);
         }
         if let Kind::Limit(limit) = &mut self.node(limit).kind {
             limit.caught = all;
