@@ -105,7 +105,8 @@
 //! go on (edge r11), as the code would have, and is to answer at its next poll. So whoever is asked between the two
 //! comes first, as a rule: the limit that has asked, at the end of the same poll, a region or the task at the next.
 //! A limit around it whose time is up in that same poll is to answer at its next poll as well, or the code around
-//! that one would come first.
+//! that one would come first. The limit of a group's body is inside of a region of the group's own, which ends with it:
+//! what goes on there waits for what is beside that region ([`Record::give_up_with_region`]).
 //! Not if something beside is live, which the request waits for, or if the same poll of the task comes to the limit
 //! twice. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
 //! regions are live inside, which are given no more time and end with the limit, it answers at once, and makes the
@@ -1277,8 +1278,8 @@ impl<O: Owner> Tree<O> {
     }
 
     /// A limit gives up: makes again what it and those inside of it share with sources further out, and what code
-    /// inside has caught of them, which is edge r11, for what is around: true. Or has all of it wait, while regions are live inside: the
-    /// former each for its own end, and the latter for that of this limit.
+    /// inside has caught of them, which is edge r11, for what is around: true. Or has all of it wait, while regions
+    /// are live inside: the former each for its own end, and the latter for that of this limit.
     fn gives_up(&mut self, limit: Key, around: Option<Key>, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
         let mut caught = self.take_from_inside(limit, |limit| &mut limit.caught);
