@@ -47,7 +47,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
 use std::task::{self, Poll};
 
-#[cfg(all(test, not(heist_shuttle)))]
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests;
 
 /// See the module.

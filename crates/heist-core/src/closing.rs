@@ -749,5 +749,5 @@ fn park(cx: &Context<'_>, at_most: Duration) {
     }
 }
 
-#[cfg(all(test, not(heist_shuttle)))]
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests;

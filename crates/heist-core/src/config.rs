@@ -25,7 +25,11 @@ pub const DRIVER_INTERVAL: u32 = 61;
 /// `crossbeam-deque` holds without ever growing: a larger buffer is an allocation of a kilobyte and
 /// more, after which glibc's `malloc` joins all the small blocks that tasks were just freed from, and
 /// takes them apart again. Bench: `spawn_join`.
+#[cfg(not(heist_loom))]
 pub const LOCAL_QUEUE: usize = 64;
+/// So few that a model gets beyond it.
+#[cfg(heist_loom)]
+pub const LOCAL_QUEUE: usize = 4;
 
 /// How long the oldest task waits in a busy worker's queue before a second worker is woken for it.
 /// Waking a thread on another processor costs 5 to 40 µs, by machine; less waiting than that is not

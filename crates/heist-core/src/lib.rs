@@ -45,76 +45,43 @@
 )]
 
 mod address;
-#[cfg(not(heist_loom))]
 mod blocking;
-#[cfg(not(heist_loom))]
 mod budget;
-#[cfg(not(heist_loom))]
 mod catch;
-#[cfg(not(heist_loom))]
 mod closing;
-#[cfg(not(heist_loom))]
 mod config;
-#[cfg(not(heist_loom))]
 mod context;
-#[cfg(not(heist_loom))]
 mod deadlock;
 mod deque;
-#[cfg(not(heist_loom))]
 mod fork;
-#[cfg(not(heist_loom))]
 mod graces;
 mod guests;
-#[cfg(not(heist_loom))]
 mod hooks;
 mod idle;
-#[cfg(not(heist_loom))]
 mod inspect;
-#[cfg(not(heist_loom))]
 mod main_loop;
 #[cfg(all(test, heist_loom))]
 mod models;
-#[cfg(not(heist_loom))]
 mod monitor;
-#[cfg(not(heist_loom))]
 mod pinned;
 mod queue;
-#[cfg(not(heist_loom))]
 mod runtime;
-#[cfg(not(heist_loom))]
 mod seam;
-#[cfg(not(heist_loom))]
 mod shared;
-#[cfg(not(heist_loom))]
 pub mod sim;
 mod slot;
-#[cfg(not(heist_loom))]
 mod spread;
 mod summons;
 mod sync;
-#[cfg(not(heist_loom))]
 mod task;
 #[cfg(all(test, not(heist_loom)))]
 mod testing;
-#[cfg(not(heist_loom))]
 mod threads;
-#[cfg(not(heist_loom))]
 mod values;
 #[cfg(all(test, heist_shuttle))]
 mod whole_models;
-#[cfg(not(heist_loom))]
 mod worker;
 
-#[cfg(heist_loom)]
-#[path = "task/model_map.rs"]
-mod task;
-#[cfg(heist_loom)]
-mod config {
-    /// So few that a model gets beyond it.
-    pub(crate) const LOCAL_QUEUE: usize = 4;
-}
-
-#[cfg(not(heist_loom))]
 mod surface {
     pub use crate::budget::{Charge, poll_proceed};
     pub use crate::catch::{
@@ -145,5 +112,4 @@ mod surface {
     };
     pub use crate::values::{VarKey, VarValue, replace_var, var};
 }
-#[cfg(not(heist_loom))]
 pub use surface::*;

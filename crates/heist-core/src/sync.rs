@@ -4,7 +4,7 @@
 //!
 //! | cfg             | what compiles               | what a model sees                                    |
 //! |-----------------|-----------------------------|------------------------------------------------------|
-//! | `heist_loom`    | the small protocols         | every interleaving up to a number of preemptions, with weak memory |
+//! | `heist_loom`    | the whole crate             | every interleaving up to a number of preemptions, with weak memory, of a few calls |
 //! | `heist_shuttle` | the whole crate             | many random interleavings, sequentially consistent   |
 //!
 //! What a model need not see stays with the standard library: `Arc`, cells that are written once, and

@@ -402,7 +402,7 @@ fn thread_name(prefix: &str, purpose: Purpose) -> String {
     }
 }
 
-#[cfg(all(test, not(heist_shuttle)))]
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests {
     use super::*;
     use crate::task::tests::support::{bare, config};

@@ -863,5 +863,5 @@ fn list_of<'a>(cx: &'a Context<'_>, task: &Running) -> &'a TaskList {
     }
 }
 
-#[cfg(all(test, not(heist_shuttle)))]
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests;

@@ -74,13 +74,18 @@ use crate::hooks::Hooks;
 use crate::monitor;
 use crate::seam::{NEVER, Seam, Simulated};
 use crate::shared::Shared;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(not(heist_loom))]
+use crate::sync::AtomicUsize;
+use crate::sync::{AtomicBool, Ordering};
 use crate::worker::{Step, Worker, heed};
 pub(crate) use actor::Part;
 use actor::{Actor, Next};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::Arc;
+// Loom's cannot be static. No model of loom's has a simulation.
+#[cfg(heist_loom)]
+use std::sync::atomic::AtomicUsize;
 use std::thread::ThreadId;
 use std::time::Duration;
 pub use trace::{Event, Trace};

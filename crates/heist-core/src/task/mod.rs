@@ -33,14 +33,22 @@ mod id;
 mod join;
 mod keeper;
 mod list;
+#[cfg(all(test, heist_loom))]
+mod model_memory;
+#[cfg(all(test, heist_loom))]
+#[path = "tests/models.rs"]
+mod models;
 mod place;
 mod raw;
 pub(crate) mod region;
+#[cfg(all(test, heist_loom))]
+#[path = "tests/region_models.rs"]
+mod region_models;
 pub(crate) mod state;
 mod wait;
 mod waker;
 
-#[cfg(all(test, not(heist_shuttle)))]
+#[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 pub(crate) mod tests;
 
 pub use error::{JoinError, Label};
@@ -49,6 +57,8 @@ pub(crate) use join::TaskRef;
 pub use join::{AbortHandle, CancelOnDrop, JoinHandle, Shield, abort_along, abort_at, shield};
 pub(crate) use keeper::Keeper;
 pub(crate) use list::{AnyLeft, GivenUp, LastOut, TaskList, TaskLists};
+#[cfg(all(test, heist_loom))]
+pub(crate) use model_memory::Memory;
 pub(crate) use place::Place;
 pub(crate) use raw::{Header, New, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};

@@ -1,46 +1,31 @@
 //! What the queues of a model hold in place of tasks: numbers in allocations of their own, which the
 //! maker writes and whoever runs them reads and frees. Loom finds a queue that does not order the two.
+//!
+//! Queues and places move the pointer and never look behind it.
 
+use super::{Header, Runnable};
 use loom::cell::UnsafeCell;
 use std::ptr::NonNull;
 
-/// In place of the header of a task.
-#[derive(Debug)]
-pub(crate) struct Header(UnsafeCell<usize>);
-
-/// In place of the right, and the duty, to have a task run.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Runnable(NonNull<Header>);
-
-// SAFETY: there is one for each header, and loom checks that accesses to that are ordered.
-unsafe impl Send for Runnable {}
+/// What a `Runnable` of a model points to, and no header.
+struct Number(UnsafeCell<usize>);
 
 impl Runnable {
+    /// Not to be started, nor asked for its header: to be `run`.
     pub(crate) fn new(number: usize) -> Runnable {
         // Written after it was made: loom does not count the value that a cell is made with.
-        let header = Box::new(Header(UnsafeCell::new(0)));
+        let place = Box::new(Number(UnsafeCell::new(0)));
         // SAFETY: nobody else has it.
-        header.0.with_mut(|place| unsafe { *place = number });
-        Runnable(NonNull::from(Box::leak(header)))
-    }
-
-    /// # Safety
-    ///
-    /// 1. The pointer is that of a `Runnable` that was given up for it.
-    pub(super) unsafe fn from_raw(task: NonNull<Header>) -> Runnable {
-        Runnable(task)
-    }
-
-    pub(super) fn pointer(&self) -> NonNull<Header> {
-        self.0
+        place.0.with_mut(|place| unsafe { *place = number });
+        Runnable(NonNull::from(Box::leak(place)).cast::<Header>())
     }
 
     /// The number; it can be run once.
     pub(crate) fn run(self) -> usize {
-        // SAFETY: the box that `new` has leaked, and there is one `Runnable` of it.
-        let header = unsafe { Box::from_raw(self.0.as_ptr()) };
+        // SAFETY: the box that `new` has leaked, and there is one `Runnable` of it: models make theirs by
+        // `new` where they call this.
+        let place = unsafe { Box::from_raw(self.0.cast::<Number>().as_ptr()) };
         // SAFETY: loom checks that the write is ordered before.
-        header.0.with_mut(|number| unsafe { *number })
+        place.0.with_mut(|number| unsafe { *number })
     }
 }

@@ -45,8 +45,8 @@ pub(crate) struct Header {
     taken: AtomicBool,
 }
 
-// The stand-ins of shuttle are larger than what they stand for.
-#[cfg(not(heist_shuttle))]
+// The stand-ins of models are larger than what they stand for.
+#[cfg(not(any(heist_loom, heist_shuttle)))]
 const _: () = assert!(mem::size_of::<usize>() != 8 || mem::size_of::<Header>() <= 96);
 
 /// The rarely used part of a header, made only for tasks that need it: when one has a name or values
@@ -720,3 +720,7 @@ unsafe fn dealloc<F: Future>(task: NonNull<Header>) {
         waker::drop_foreign(waker);
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "model_raw.rs"]
+mod model_raw;
