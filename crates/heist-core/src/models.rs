@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod world;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +27,7 @@ pub(crate) fn model(floor: usize, body: impl Fn() + Sync + Send + 'static) {
     let asked = builder.preemption_bound.unwrap_or(PREEMPTIONS);
     builder.preemption_bound = Some(asked.max(PREEMPTIONS));
     builder.check(move || {
+        crate::sync::thread::refuse(0);
         // Of the standard library: counting must order nothing in the model.
         counter.fetch_add(1, Ordering::Relaxed);
         body();

@@ -357,3 +357,7 @@ pub(crate) fn for_each_task(shared: &Shared, mut look: impl FnMut(&Header)) {
         pinned.tasks.for_each(look);
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "monitor_models.rs"]
+mod models;

@@ -1,6 +1,6 @@
-//! Models of a worker that is blocked, or seems to be: the monitor, others who look for work, and the
-//! owner who comes back. What takes a whole runtime (`monitor.rs`, `worker.rs`) is played here with the
-//! same calls; shuttle's models run it.
+//! A model of a worker that seems to be blocked: the monitor, another one who looks for work, and the owner who
+//! comes back, all three at once. `monitor_models.rs` has the same with the code of the monitor and the workers, which
+//! is too large for more than two of them. It is played here, with the same calls.
 
 #![forbid(unsafe_code)]
 
@@ -143,63 +143,6 @@ impl World {
 fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
     let world = world.clone();
     thread::spawn(move || f(&world))
-}
-
-/// A poll ends just when the monitor has found it blocked. The note is taken back by one of the two, so
-/// that a worker that sleeps does not count as blocked; and the task in its LIFO slot is run once.
-///
-/// Fails without the fence in `rescue`, without the one in `announce`; when `rescue` does not look a
-/// second time whether the poll goes on; when the owner does not look for notes after it has announced
-/// its sleep; when `mark_blocked` counts after the note; when a note is taken by a load and a store; when
-/// the monitor moves the task and wakes nobody for it.
-#[test]
-fn models_a_worker_that_comes_back_is_not_blocked() {
-    // Counted: 179.
-    model(85, || {
-        let world = World::new();
-        world.idle.announce(OTHER, false);
-        world.slot.begin_poll(1);
-        assert!(world.slot.lifo.put(Runnable::new(1)).is_none());
-        let monitor = spawn(&world, World::rescue);
-        world.end_poll_and_park();
-        monitor.join().unwrap();
-        assert_eq!(world.blocked.load(Ordering::Relaxed), 0);
-        assert!(!world.slot.has_note(BLOCKED), "it sleeps, and is blocked");
-        if let Some(task) = world.steal() {
-            assert_eq!(world.claims.load(Ordering::Relaxed), 1, "nobody comes");
-            world.run(task);
-        }
-        assert_eq!(world.sum.load(Ordering::Relaxed), 1);
-    });
-}
-
-/// A worker that is blocked for good has woken a task before, which is in its LIFO slot. The other one
-/// falls asleep, while the monitor looks twice. The task is taken out of the slot, by either, and run,
-/// or somebody is woken for it.
-///
-/// Fails when `rescue` wakes nobody; when the last look of the one that falls asleep leaves the injector
-/// out; when the task is taken by a load and a store. (The lock in place of the injector orders what the
-/// fences of `claim` and `announce` are for; `idle/models.rs` has those.)
-#[test]
-fn models_a_blocked_workers_next_task_is_taken_from_it() {
-    // Counted: 2987.
-    model(1400, || {
-        let world = World::new();
-        world.slot.begin_poll(1);
-        let owner = spawn(&world, |world| {
-            assert!(world.slot.lifo.put(Runnable::new(1)).is_none());
-        });
-        let other = spawn(&world, World::search_and_park);
-        world.rescue();
-        owner.join().unwrap();
-        world.rescue();
-        other.join().unwrap();
-        if let Some(task) = world.steal() {
-            assert_eq!(world.claims.load(Ordering::Relaxed), 1, "nobody comes");
-            world.run(task);
-        }
-        assert_eq!(world.sum.load(Ordering::Relaxed), 1);
-    });
 }
 
 /// The owner comes back and takes its next task itself, while another worker that looks for work takes

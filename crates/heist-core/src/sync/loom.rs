@@ -126,9 +126,9 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// May return without a reason, as those of the system: no model waits on one.
+/// Loom's, with the signatures of `parking_lot`.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar;
+pub(crate) struct Condvar(loom::sync::Condvar);
 
 /// Whether the time was over.
 pub(crate) struct WaitTimeoutResult(bool);
@@ -140,14 +140,14 @@ impl WaitTimeoutResult {
 }
 
 impl Condvar {
-    pub(crate) const fn new() -> Condvar {
-        Condvar
+    pub(crate) fn new() -> Condvar {
+        Condvar::default()
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        guard.inner = None;
-        thread::yield_now();
-        guard.inner = guard.mutex.lock().inner;
+        let inner = guard.inner.take().expect("nobody waits with it");
+        let back = self.0.wait(inner);
+        guard.inner = Some(back.expect("a model never panics under a lock"));
     }
 
     pub(crate) fn wait_until<T>(
@@ -155,13 +155,19 @@ impl Condvar {
         guard: &mut MutexGuard<'_, T>,
         _: Instant,
     ) -> WaitTimeoutResult {
-        self.wait(guard);
+        guard.inner = None;
+        thread::yield_now();
+        guard.inner = guard.mutex.lock().inner;
         WaitTimeoutResult(true)
     }
 
-    pub(crate) fn notify_one(&self) {}
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
 
-    pub(crate) fn notify_all(&self) {}
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
 }
 
 /// See `real.rs`.

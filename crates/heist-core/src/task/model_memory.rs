@@ -2,6 +2,7 @@
 
 /// Memory that somebody frees: every use reads it, the free writes it, and loom finds the two that
 /// are not ordered.
+#[derive(Debug)]
 pub(crate) struct Memory(loom::cell::UnsafeCell<bool>);
 
 // SAFETY: loom checks every access, which is the point of the models.
