@@ -372,7 +372,8 @@ impl Shared {
     /// owner may have left since the shard was chosen.
     pub(crate) fn attend(&self, index: usize) {
         // Ordering: SeqCst, the counterpart of the one in `needs_worker`: either whoever leaves the
-        // slot sees that its shard is used, or we see that the slot is vacant.
+        // slot sees that its shard is used, or we see that the slot is vacant. (The lock of its `home` orders
+        // that as well.)
         fence(Ordering::SeqCst);
         if !self.closing.has_begun() && !self.is_forked() {
             self.threads.attend(self, index);
@@ -486,3 +487,7 @@ mod tests {
         assert!(looks.may_last() && looks.last(|| unreachable!("no clock")));
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "shared_models.rs"]
+mod models;

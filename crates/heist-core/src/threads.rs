@@ -321,7 +321,7 @@ impl Threads {
             self.retry_at.store(retry_at, Ordering::Relaxed);
         }
         // Ordering: SeqCst, the counterpart of the one in `announce`: whoever falls asleep either sees the time,
-        // or is among the sleepers that are told.
+        // or is among the sleepers that are told. (Who tells them fences once more, in `claim`.)
         fence(Ordering::SeqCst);
     }
 
@@ -425,3 +425,7 @@ mod tests {
         assert_eq!(threads.join_all(None).0, 0, "threads left behind");
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "threads_models.rs"]
+mod models;
