@@ -428,3 +428,7 @@ impl Context<'_> {
             .is_some_and(|local| std::ptr::eq(&*local.pinned, pinned))
     }
 }
+
+#[cfg(all(test, heist_loom))]
+#[path = "pinned_models.rs"]
+mod models;
