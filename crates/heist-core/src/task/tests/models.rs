@@ -9,11 +9,11 @@
 
 use super::Memory;
 use super::state::{
-    Abandon, Close, Complete, Entered, JoinCell, Outcome, Park, Start, State, Wake,
+    Abandon, Close, Complete, Entered, JoinCell, Outcome, Park, Snapshot, Start, State, Wake,
 };
 use crate::models::model;
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use std::sync::Arc as Plain;
@@ -671,4 +671,41 @@ fn models_who_drops_a_task_sees_what_came_before_the_request() {
             assert!(task.0.snapshot().is_running(), "{:?}", task.0);
         });
     }
+}
+
+/// Two looks at a task, as those of the proof in `deadlock.rs`, while it is woken by its one waker and polled. A poll
+/// that came between them is in the second count.
+///
+/// Fails when `latest` is Release alone, and when it is a load. (That it is Release, too, keeps a count from being read too late, which loom never
+/// does.)
+#[test]
+fn models_a_poll_between_two_looks_is_counted() {
+    // Counted: 87.
+    model(43, || {
+        // The word, and `Header::polls`.
+        let task = Arc::new((State::queued(), AtomicU32::new(0)));
+        assert_eq!(task.0.start_run(), Start::Poll);
+        task.0.clone_waker();
+        assert_eq!(task.0.park(), Park::Idle);
+        let runner = thread::spawn({
+            let task = task.clone();
+            move || {
+                assert_eq!(task.0.wake(), Wake::Push);
+                assert_eq!(task.0.start_run(), Start::Poll);
+                task.1.store(1, Ordering::Relaxed);
+                assert_eq!(task.0.park(), Park::Idle);
+            }
+        });
+        let before = task.1.load(Ordering::Relaxed);
+        let first = task.0.latest();
+        let second = task.0.latest();
+        let after = task.1.load(Ordering::Relaxed);
+        let rests = |word: Snapshot| !word.is_queued() && !word.is_running();
+        let is_between = rests(first) && rests(second) && first.wakers() > second.wakers();
+        assert!(
+            !is_between || after > before,
+            "it is taken for idle all the time"
+        );
+        runner.join().unwrap();
+    });
 }
