@@ -771,3 +771,30 @@ fn models_a_timer_fires_against_its_cancellation() {
         drop(given_up);
     });
 }
+
+/// The driver is closed while a task polls the timer that it waits for, which takes no lock. If it is told of the end,
+/// it sees what came before.
+///
+/// Fails when `is_closed` or `Timers::close` is Relaxed.
+#[test]
+fn models_who_is_told_of_the_end_sees_what_came_before() {
+    // Counted: 6.
+    model(3, || {
+        let driver = driver();
+        let before = Arc::new(AtomicBool::new(false));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut timer = driver.timer(0);
+        assert!(timer.poll_at(NEVER, &mut cx).is_pending());
+        let closer = thread::spawn({
+            let (driver, before) = (driver.clone(), before.clone());
+            move || {
+                before.store(true, Relaxed);
+                driver.close();
+            }
+        });
+        if timer.poll_at(NEVER, &mut cx).is_ready() {
+            assert!(before.load(Relaxed), "it is told too early");
+        }
+        closer.join().unwrap();
+    });
+}

@@ -82,8 +82,8 @@ impl Timers {
     }
 
     fn is_closed(&self) -> bool {
-        // Ordering: Acquire, with the Release in `close`: a future woken by it sees the flag also
-        // when its waker carries no order of its own.
+        // Ordering: Acquire, with the Release in `close`: a future that is told of the end sees what came before
+        // it. That one which is woken by it sees the flag at all is its waker's doing.
         self.closed.load(Ordering::Acquire)
     }
 
