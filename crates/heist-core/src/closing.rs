@@ -751,3 +751,7 @@ fn park(cx: &Context<'_>, at_most: Duration) {
 
 #[cfg(all(test, not(any(heist_loom, heist_shuttle))))]
 mod tests;
+
+#[cfg(all(test, heist_loom))]
+#[path = "closing_models.rs"]
+mod models;
