@@ -3,14 +3,17 @@
 #![forbid(unsafe_code)]
 
 use super::Local;
+use crate::main_loop::{MainLoop, Outcome};
 use crate::models::model;
-use crate::models::world::shared;
+use crate::models::world::{shared, worker};
 use crate::seam::NEVER;
 use crate::task::Runnable;
 use crate::values::Values;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 /// The thread of a run, after a look at everything.
 fn looked() -> Local {
@@ -66,4 +69,40 @@ fn models_who_returns_from_a_park_sees_why() {
         assert!(local.pinned.take_attention(), "it does not look");
         wakes.join().unwrap();
     });
+}
+
+/// A whole run, on a slot and without one: `main` waits for another thread, which says what it has to, and wakes it.
+/// It ends.
+///
+/// Fails when `wake_main` unparks nobody, when `Summons::wake` or `take_woken` is Relaxed, and when `park` takes the token
+/// Relaxed: it sleeps for ever, as loom says.
+#[test]
+fn models_main_is_woken_where_it_parks() {
+    for on_slot in [true, false] {
+        // Counted: 126 and 126.
+        model(60, move || {
+            let (shared, _) = shared(1, 0);
+            let _other = (!on_slot).then(|| worker(&shared, 0));
+            let mut main = MainLoop::new(&shared, Arc::new(Values::new()), shared.site);
+            assert_eq!(shared.closing.main().is_some(), on_slot);
+            let said = loom::sync::Arc::new(AtomicBool::new(false));
+            let mut other = None;
+            let outcome = main.run(poll_fn(|cx| {
+                if other.is_none() {
+                    let (said, waker) = (said.clone(), cx.waker().clone());
+                    other = Some(thread::spawn(move || {
+                        said.store(true, Ordering::Relaxed);
+                        waker.wake();
+                    }));
+                }
+                match said.load(Ordering::Relaxed) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }));
+            assert!(matches!(outcome, Outcome::Output(())));
+            main.finish();
+            other.expect("it was polled").join().unwrap();
+        });
+    }
 }
