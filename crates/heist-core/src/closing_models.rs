@@ -129,7 +129,10 @@ fn sleeping_task(shared: &Arc<Shared>) -> (JoinHandle<()>, Waker) {
         let spawn = Spawn::at(Location::caller());
         let task = shared.spawn(Some(cx), spawn, waits, Unseen::dropped());
         assert_eq!(worker.turn(cx), Turn::Again);
-        task.ok().expect("the loop goes on")
+        let Ok(handle) = task else {
+            panic!("the loop goes on");
+        };
+        handle
     });
     worker.leave_loop();
     worker.vacate();

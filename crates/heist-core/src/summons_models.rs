@@ -14,10 +14,8 @@ fn turns(main: &Summons) -> bool {
     let mut own = true;
     for _ in 0..2 {
         // Bitwise: a wake of one kind must not leave the other for later.
-        if std::mem::take(&mut own) | main.take_woken() {
-            if main.is_requested() {
-                return true;
-            }
+        if std::mem::take(&mut own) | main.take_woken() && main.is_requested() {
+            return true;
         }
     }
     false

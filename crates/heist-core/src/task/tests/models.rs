@@ -153,12 +153,10 @@ impl Cell {
     /// As `worker::complete` and `Running::complete`.
     fn finish(&self, output: Output) {
         self.touch();
-        // SAFETY: loom checks that we are alone, here and below.
         self.future.with_mut(|future| {
-            assert!(
-                std::mem::replace(unsafe { &mut *future }, false),
-                "dropped twice"
-            );
+            // SAFETY: loom checks that we are alone, here and below.
+            let future = unsafe { &mut *future };
+            assert!(std::mem::replace(future, false), "dropped twice");
         });
         add(&self.counts.futures_dropped);
         // SAFETY: as above.
