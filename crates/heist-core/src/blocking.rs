@@ -31,7 +31,7 @@
 #![forbid(unsafe_code)]
 
 use crate::context::{self, Context, Role};
-use crate::shared::{MayStart, Shared, Spawn};
+use crate::shared::{Shared, Spawn};
 use crate::sim::Part;
 use crate::sync::own::{Condvar, Mutex, MutexGuard};
 use crate::task::{
@@ -180,9 +180,6 @@ impl Pool {
                 self.not_started(shared, &error);
                 #[cfg(not(heist_bug_37))]
                 shared.threads.try_later(shared);
-                // Whoever sleeps does not know yet that there is something to try again.
-                shared.notify(MayStart::No);
-                shared.monitor.unpark();
                 shared
                     .threads
                     .report_failure(shared, Purpose::Blocking, &error);

@@ -90,8 +90,6 @@ impl Monitor {
             .inspect_err(|error| {
                 self.started.store(false, Ordering::Relaxed);
                 shared.threads.try_later(shared);
-                // Whoever sleeps does not know yet that there is something to try again.
-                shared.notify(MayStart::No);
                 shared
                     .threads
                     .report_failure(shared, Purpose::Monitor, error);

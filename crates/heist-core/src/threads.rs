@@ -13,7 +13,7 @@ use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
 use crate::sim::Part;
 use crate::sync::thread::{self, Builder, JoinHandle};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::worker::{self, Worker};
 use std::io;
 use std::sync::Arc;
@@ -194,15 +194,10 @@ impl Threads {
             #[cfg(heist_bug_38)]
             self.try_later(shared);
             // The search was taken for the thread, too: whoever tries again starts nobody beside a searcher.
-            let was_last = shared.idle.end_search();
+            // And whoever pushed meanwhile has counted on it: who is told of the start looks for that as well.
+            let _ = shared.idle.end_search();
             #[cfg(not(heist_bug_38))]
             self.try_later(shared);
-            // Whoever pushed meanwhile has counted on this searcher: somebody else must look.
-            if was_last {
-                shared.notify(MayStart::No);
-            }
-            // It may have fallen asleep since the last worker left, and nobody else may be there to try again.
-            shared.monitor.unpark();
             self.report_failure(shared, Purpose::Worker(index), error);
         }
         started.map(|()| true)
@@ -309,20 +304,22 @@ impl Threads {
         }
     }
 
-    /// After a failed start: what it was for is tried again. Called when everything that was taken for the
-    /// thread has been given back, or whoever tries again would not see it; and before sleepers are told.
+    /// After a failed start: what it was for is tried again, and somebody is told that it is to be. Called when
+    /// everything that was taken for the thread has been given back, or whoever tries again would not see it.
     pub(crate) fn try_later(&self, shared: &Shared) {
         let inner = self.inner.lock();
         if !inner.closed {
             let pause = inner.paused.as_nanos() as u64;
             let retry_at = shared.seam.now().saturating_add(pause);
-            // Ordering: Relaxed, a time to look at. What was given back is behind locks of its own, and
-            // sleepers are told after this.
+            // Ordering: Relaxed, a time to look at. What was given back is behind locks of its own. Whoever
+            // falls asleep either sees the time, or is among the sleepers that `notify` finds, as with a task
+            // that was pushed.
             self.retry_at.store(retry_at, Ordering::Relaxed);
         }
-        // Ordering: SeqCst, the counterpart of the one in `announce`: whoever falls asleep either sees the time,
-        // or is among the sleepers that are told. (Who tells them fences once more, in `claim`.)
-        fence(Ordering::SeqCst);
+        drop(inner);
+        shared.notify(MayStart::No);
+        // It may have fallen asleep since the last worker left, and nobody else may be there to try again.
+        shared.monitor.unpark();
     }
 
     /// A thread could be had: what could not be started before is not forgotten for that, and need not wait.
