@@ -63,6 +63,9 @@ pub fn seed() -> Option<u64> {
 /// go on meanwhile. So a test can see what a poll that lasts too long does to the rest of the program. Elsewhere
 /// it is [`std::thread::sleep`].
 ///
+/// Virtual time ends after 584 years and stands still there, however long the stall is: then no deadline comes any more,
+/// nor the end of a grace.
+///
 /// ```
 /// use heist::time::{Duration, Instant};
 ///
