@@ -1078,6 +1078,37 @@ fn a_timeout_that_has_cut_a_cleanup_answers_whoever_waits_on() {
     });
 }
 
+/// A future that is borrowed is not cut when the time is up: it has been asked to end, and cleans up for as long as it
+/// is polled on. Then the abort goes on.
+#[test]
+fn a_cleanup_that_is_kept_is_not_cut() {
+    in_a_task(async {
+        let (slow, done) = (Arc::new(AtomicUsize::new(0)), Drops::default());
+        let (count, cleaned) = (slow.clone(), done.clone());
+        let (tell, told) = async_channel::bounded(1);
+        let task = heist::spawn(async move {
+            let mut kept = Box::pin(async move {
+                let waits = async {
+                    tell.send(()).await.unwrap();
+                    pending::<()>().await
+                };
+                let cancelled = catch_cancel(waits).await.expect_err("it is pending");
+                sleep(60 * MS).await;
+                drop(cleaned.guard());
+                match cancelled.resume().await {}
+            });
+            while timeout(20 * MS, kept.as_mut()).await.is_err() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        told.recv().await.unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(done.count(), 1, "it was cut");
+        assert!(slow.load(Ordering::Relaxed) >= 1);
+    });
+}
+
 /// Both branches have caught one request, of the timeout around or to the task. The one that swallows it answers, and
 /// the time of the other one's timeout cuts its cleanup.
 #[test]

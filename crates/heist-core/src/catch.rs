@@ -12,12 +12,13 @@
 use crate::context::{self, Polling};
 use crate::hooks::drop_before;
 use crate::sync::thread_local;
-use crate::task::{Carried, Key, Polled, Side, Why};
+use crate::task::{Carried, Inside, Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::mem::needs_drop;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -416,13 +417,18 @@ impl Limit {
         }
     }
 
-    /// The limit is to answer that its time is up. True if code inside has caught a request from further out, and
-    /// could not let it go on: it goes on now, and the limit is to answer at its next poll, so that whoever made
-    /// it comes first.
+    /// The limit is to answer that its time is up, and a future inside of type `F` ends with it. True if code in
+    /// there has caught a request from further out, and could not let it go on: it goes on now, and the limit is to
+    /// answer at its next poll, so that whoever made it comes first.
     #[must_use]
-    pub fn give_up(&self) -> bool {
+    pub fn give_up<F>(&self) -> bool {
+        // A future that is borrowed is not cut: whoever has it may poll it on.
+        let inside = match needs_drop::<F>() {
+            true => Inside::Ends,
+            false => Inside::Stays,
+        };
         let place = self.place.as_ref();
-        place.is_some_and(|place| place.side.record.give_up(place.key))
+        place.is_some_and(|place| place.side.record.give_up(place.key, inside))
     }
 
     /// What it is for has ended early, and with it the `catch_cancel` right around it, which is its holder's: what
@@ -430,7 +436,8 @@ impl Limit {
     pub fn give_up_with_region(&mut self) {
         self.poll(|| ());
         if let Some(place) = &self.place {
-            place.side.record.give_up_with_region(place.key);
+            let record = &place.side.record;
+            let _: bool = record.give_up(place.key, Inside::EndsWithRegion);
         }
     }
 }

@@ -104,11 +104,11 @@
 //! since its code may have handed on what it has caught. When one that remembers something gives up, it lets that
 //! go on (edge r11), as the code would have, and is to answer at its next poll. So whoever is asked between the two
 //! comes first, as a rule: the limit that has asked, at the end of the same poll, a region or the task at the next.
-//! A limit around it whose time is up in that same poll is to answer at its next poll as well, or the code around
-//! that one would come first. The limit of a group's body is inside of a region of the group's own, which ends with it:
-//! what goes on there waits for what is beside that region ([`Record::give_up_with_region`]).
 //! Not if something beside is live, which the request waits for, or if the same poll of the task comes to the limit
-//! twice. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
+//! twice. A limit around it whose time is up in that poll answers at its next one as well, or the code around that
+//! one would come first. The limit of a group's body is right inside of a region of the group's own, which ends with
+//! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
+//! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
 //! regions are live inside, which are given no more time and end with the limit, it answers at once, and makes the
 //! request when it goes. What makes a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
 //!
@@ -277,7 +277,7 @@ struct Limit {
     shared: Vec<Why>,
     /// Those that a delivery inside has taken while this limit did not ask: one of each source at most.
     caught: Vec<Why>,
-    /// Those of them that go on, since it has given up: edge r11.
+    /// What goes on by edge r11, until the limit answers: then it gives up once more.
     passes_on: Vec<Why>,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
@@ -307,6 +307,17 @@ impl Carried {
     pub(crate) fn is_requested(&self) -> bool {
         self.requested.is_some()
     }
+}
+
+/// What becomes of the code inside of a limit that gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// It is borrowed, and may be polled on.
+    Stays,
+    /// It ends with the limit.
+    Ends,
+    /// It ends with the limit and the region right around that, between which there is no code of a user's.
+    EndsWithRegion,
 }
 
 /// What a poll of a region must do.
@@ -679,33 +690,16 @@ impl<O: Owner> Record<O> {
         waits && !self.is_spent(key, waker)
     }
 
-    /// A limit is to answer that its time is up: see the module. True if code inside has caught a request from
-    /// further out that goes on now (edge r11): whoever made it comes first.
+    /// A limit is to answer that its time is up: see the module. True if what code inside has caught from further
+    /// out goes on now (edge r11): whoever made it comes first, and the limit gives up once more, to answer.
     #[must_use]
-    pub(crate) fn give_up(&self, key: Key) -> bool {
+    pub(crate) fn give_up(&self, key: Key, inside: Inside) -> bool {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let around = tree.nodes[&key].parent;
-        let goes_on = tree.gives_up(key, around, &mut effects);
+        let later = tree.gives_up(key, inside, &mut effects);
         drop(tree);
         effects.run();
-        goes_on
-    }
-
-    /// The same of a limit right inside of a region that ends with it, and has no code of a user's around the limit:
-    /// what goes on is for what is around that region.
-    pub(crate) fn give_up_with_region(&self, key: Key) {
-        let mut effects = Effects::none();
-        let mut tree = self.0.lock();
-        let mut around = tree.nodes[&key].parent;
-        if let Some(region) = around.map(|around| &tree.nodes[&around]) {
-            if let Kind::Region { .. } = region.kind {
-                around = region.parent;
-            }
-        }
-        tree.gives_up(key, around, &mut effects);
-        drop(tree);
-        effects.run();
+        later
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
@@ -1197,8 +1191,6 @@ impl<O: Owner> Tree<O> {
         }
         if limit.gave_up {
             self.request_again(limit.shared, effects);
-        }
-        if !limit.passes_on.is_empty() {
             self.pass_on(parent, limit.caught, effects);
         } else {
             self.hand_up_caught(parent, limit.caught);
@@ -1277,35 +1269,51 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// A limit gives up: makes again what it and those inside of it share with sources further out, and what code
-    /// inside has caught of them, which is edge r11, for what is around: true. Or has all of it wait, while regions
-    /// are live inside: the former each for its own end, and the latter for that of this limit.
-    fn gives_up(&mut self, limit: Key, around: Option<Key>, effects: &mut Effects<O>) -> bool {
+    /// A limit gives up: makes again what it and those inside of it share with sources further out, and, for what is
+    /// around, what code has caught of them that ends. True if it is to answer later: see edge r11. While regions
+    /// are live inside, all of that waits, the former each for its own end, and the latter for that of this limit.
+    fn gives_up(&mut self, limit: Key, inside: Inside, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
-        let mut caught = self.take_from_inside(limit, |limit| &mut limit.caught);
+        let mut around = self.nodes[&limit].parent;
+        let mut caught = self.take_caught(limit, inside);
+        if inside == Inside::Stays {
+            self.hand_up_caught(around, std::mem::take(&mut caught));
+        }
+        if let (Inside::EndsWithRegion, Some(region)) = (inside, around) {
+            let node = &self.nodes[&region];
+            if matches!(node.kind, Kind::Region { .. }) {
+                around = node.parent;
+            }
+        }
         // What a limit that has gone asked for is nobody's any more.
         caught.retain(|why| self.is_above(around, why));
-        let mut passes_on = caught.clone();
-        if let Kind::Limit(limit) = &mut self.node(limit).kind {
-            // It gives up a second time, to answer.
-            limit.passes_on.clear();
-        }
-        // One inside that has passed something on in the same poll is not to answer before this one does.
-        passes_on.extend(self.take_from_inside(limit, |limit| &mut limit.passes_on));
-        let goes_on = !passes_on.is_empty();
-        let node = self.node(limit);
-        let waits = node.inside > 0;
-        if let Kind::Limit(limit) = &mut node.kind {
-            limit.passes_on = passes_on;
-        }
-        if waits {
+        if self.node(limit).inside > 0 {
             self.keep_caught(limit, caught);
             return false;
         }
         let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
         self.request_again(shared, effects);
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            limit.passes_on.clear();
+        }
+        // One inside may have passed something on in the same poll. The code around this one comes no sooner.
+        let mut passes_on = self.take_from_inside(limit, |limit| &mut limit.passes_on);
+        passes_on.extend(caught.iter().cloned());
         self.pass_on(around, caught, effects);
-        goes_on
+        let later = !passes_on.is_empty();
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            limit.passes_on = passes_on;
+        }
+        later
+    }
+
+    /// What the code inside of a limit has caught from further out, as far as it ends; otherwise what only the limit
+    /// itself remembers of that.
+    fn take_caught(&mut self, limit: Key, inside: Inside) -> Vec<Why> {
+        match (inside, &mut self.node(limit).kind) {
+            (Inside::Stays, Kind::Limit(limit)) => std::mem::take(&mut limit.caught),
+            _ => self.take_from_inside(limit, |limit| &mut limit.caught),
+        }
     }
 
     /// Edge r11: what code has caught that was cut inside of `around` goes on, as by r8.

@@ -41,7 +41,7 @@ use super::{Instant, Sleep, sleep_until};
 ///
 /// A cleanup inside of the future may be for somebody further out: the task is cancelled, or the time of a timeout
 /// around this one is over. If the deadline cuts it, that cancellation goes on, as by
-/// [`resume`](crate::Cancelled::resume), before this timeout answers.
+/// [`resume`](crate::Cancelled::resume), before this timeout answers. A future that is only borrowed is not cut.
 ///
 /// ```
 /// use heist::time::{sleep, timeout, Duration};
@@ -329,7 +329,7 @@ impl<F: Future> Future for Timeout<F> {
                 Phase::Over { deadline } => (deadline, false),
             };
             this.handed.end(closed);
-            if this.limit.give_up() && !closed {
+            if this.limit.give_up::<F>() && !closed {
                 *this.phase = Phase::Over { deadline };
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

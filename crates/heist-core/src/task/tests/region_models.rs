@@ -7,7 +7,7 @@
 //! Each model says by which change of the code it *fails*; each was tried by hand.
 
 use super::Memory;
-use super::region::{Key, Owner, Polled, Record, Why};
+use super::region::{Inside, Key, Owner, Polled, Record, Why};
 use super::state::{Close, Complete, Park, Start, State, Wake};
 use crate::models::model;
 use loom::cell::UnsafeCell;
@@ -605,7 +605,10 @@ fn models_a_request_waits_for_a_region_that_leaves() {
             assert_eq!(asked.get(), 0, "asked again in its cleanup");
             cell.record.leave(beside);
         });
-        assert!(cell.record.give_up(limit), "it was caught inside");
+        assert!(
+            cell.record.give_up(limit, Inside::Ends),
+            "it was caught inside"
+        );
         end_poll(&cell);
         leaver.join().unwrap();
         assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::task::region::{Key, Owner, Polled, Record, Why};
+use crate::task::region::{Inside, Key, Owner, Polled, Record, Why};
 use crate::task::state::{Close, Complete, Park, Start, State, Wake};
 use std::panic::Location;
 use std::sync::Arc;
@@ -389,7 +389,7 @@ fn r7_limits_that_gave_up_leave_what_others_asked() {
         }
         assert_eq!(task.poll(&region, Some(inner.key)).as_deref(), Some("time"));
         assert!(!task.record.is_spent(outer.key, &outer.waker));
-        let _ = task.record.give_up(inner.key);
+        let _ = task.record.give_up(inner.key, Inside::Ends);
         task.record.leave(inner.key);
         assert_eq!(outer.wakes(), 1);
         assert!(task.record.is_spent(outer.key, &outer.waker));
@@ -409,7 +409,7 @@ fn r7_a_limit_inside_a_cleanup_leaves_that_alone() {
     let region = task.enter(Some(inner.key));
     assert!(task.expire(&inner));
     assert!(task.poll(&region, Some(inner.key)).is_some());
-    let _ = task.record.give_up(inner.key);
+    let _ = task.record.give_up(inner.key, Inside::Ends);
     task.record.leave(inner.key);
     assert!(!task.record.is_spent(outer.key, Waker::noop()));
 }
@@ -426,7 +426,7 @@ fn r7_a_limit_that_gave_up_waits_for_what_is_dropped_with_it() {
     task.request("from outside");
     assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
     let cleanup = task.enter(at);
-    let _ = task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key, Inside::Ends);
     assert_eq!(cleanup.wakes(), 0);
     task.record.leave(cleanup.key);
     assert!(!task.is_cancelled());
@@ -726,7 +726,7 @@ fn r7_a_limit_that_gave_up_and_stays_leaves_what_others_asked() {
     assert!(task.expire(&limit));
     task.request("from outside");
     assert_eq!(task.poll(&region, Some(limit.key)).as_deref(), Some("time"));
-    let _ = task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key, Inside::Ends);
     assert!(task.is_cancelled());
     task.record.leave(limit.key);
     assert!(task.is_cancelled());
@@ -750,7 +750,7 @@ fn r7_a_limit_that_gave_up_leaves_what_those_inside_of_it_share() {
         assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
         // Its `cleanup_within` is over, with a region inside or with none.
         let cleanup = stays.then(|| task.enter(at));
-        let _ = task.record.give_up(middle.key);
+        let _ = task.record.give_up(middle.key, Inside::Ends);
         assert_eq!(task.is_cancelled(), !stays);
         cleanup.iter().for_each(|node| task.record.leave(node.key));
         task.record.leave(inner.key);
@@ -777,7 +777,7 @@ fn r8_a_limit_that_is_resumed_leaves_what_those_inside_of_it_share() {
     task.record.resume(&task.owner, at, &why);
     assert!(task.record.is_spent(middle.key, Waker::noop()));
     assert!(!task.record.is_spent(outer.key, &outer.waker));
-    let _ = task.record.give_up(middle.key);
+    let _ = task.record.give_up(middle.key, Inside::Ends);
     assert_eq!(outer.wakes(), 1);
     assert!(task.record.is_spent(outer.key, Waker::noop()));
 }
@@ -795,7 +795,7 @@ fn r9_uncancel_takes_back_what_a_limit_keeps_for_those_inside() {
     task.request("from outside");
     assert!(task.poll(&region, at).is_some());
     let cleanup = task.enter(at);
-    let _ = task.record.give_up(outer.key);
+    let _ = task.record.give_up(outer.key, Inside::Ends);
     assert_eq!(task.record.uncancel(task.state()), 0);
     for node in [cleanup, inner, outer] {
         task.record.leave(node.key);
@@ -826,7 +826,7 @@ fn r7_a_limit_that_moves_takes_along_what_it_shares_with_those_that_move() {
         let moved = bring(&inner, parent);
         two.record.resume(&two.owner, Some(moved), &why);
         assert!(two.record.is_spent(moved, Waker::noop()));
-        let _ = two.record.give_up(moved);
+        let _ = two.record.give_up(moved, Inside::Ends);
         two.record.leave(moved);
         let record = if outer_moves {
             &two.record
@@ -857,7 +857,7 @@ fn r7_a_second_delivery_keeps_what_the_first_has_satisfied() {
         assert!(task.poll(&outer, Some(limit.key)).is_some());
         // Not in a poll, so that the request has something to push: once.
         assert_eq!(task.state().park(), Park::Idle);
-        let _ = task.record.give_up(limit.key);
+        let _ = task.record.give_up(limit.key, Inside::Ends);
         assert!(task.is_cancelled());
         assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "{again}");
         task.record.leave(limit.key);
@@ -874,7 +874,7 @@ fn r9_uncancel_takes_back_what_a_limit_keeps() {
     task.request("from outside");
     assert!(task.poll(&region, Some(limit.key)).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    let _ = task.record.give_up(limit.key);
+    let _ = task.record.give_up(limit.key, Inside::Ends);
     task.record.leave(limit.key);
     assert!(!task.is_cancelled());
 }
@@ -1217,7 +1217,7 @@ fn r7_a_limit_that_moves_away_leaves_what_others_asked() {
     one.record.leave(limit.key);
     assert!(one.is_cancelled());
     let moved = two.record.bring_limit(&two.owner, None, carried);
-    let _ = two.record.give_up(moved);
+    let _ = two.record.give_up(moved, Inside::Ends);
     two.record.leave(moved);
     assert!(!two.is_cancelled());
 }
@@ -1315,7 +1315,10 @@ fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
     let inner = task.limit(Some(outer.key));
     let at = Some(inner.key);
     let region = task.enter(at);
-    assert!(!task.record.give_up(inner.key), "nothing was caught");
+    assert!(
+        !task.record.give_up(inner.key, Inside::Ends),
+        "nothing was caught"
+    );
     assert!(task.expire(&outer));
     assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
     assert!(
@@ -1323,10 +1326,13 @@ fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
         "it waits for the cleanup"
     );
     assert!(!task.expire(&inner), "nothing is live inside");
-    assert!(task.record.give_up(inner.key));
+    assert!(task.record.give_up(inner.key, Inside::Ends));
     assert_eq!(outer.wakes(), 1);
     assert!(task.record.is_spent(outer.key, Waker::noop()));
-    assert!(!task.record.give_up(outer.key), "that is its own");
+    assert!(
+        !task.record.give_up(outer.key, Inside::Ends),
+        "that is its own"
+    );
     assert!(!task.is_cancelled());
 
     let task = Task::new();
@@ -1337,7 +1343,7 @@ fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
         task.poll(&region, Some(limit.key)).as_deref(),
         Some("from outside")
     );
-    assert!(!task.is_cancelled() && task.record.give_up(limit.key));
+    assert!(!task.is_cancelled() && task.record.give_up(limit.key, Inside::Ends));
     assert!(task.is_cancelled());
     assert_eq!(
         task.record.why().unwrap().reason.as_deref(),
@@ -1355,13 +1361,13 @@ fn r11_what_is_passed_on_waits_for_what_is_beside() {
     assert!(task.expire(&outer));
     assert!(task.poll(&region, Some(inner.key)).is_some());
     let beside = task.enter(Some(outer.key));
-    assert!(task.record.give_up(inner.key));
+    assert!(task.record.give_up(inner.key, Inside::Ends));
     assert_eq!((beside.wakes(), outer.wakes()), (0, 0));
     assert!(!task.record.is_spent(outer.key, &outer.waker));
     task.record.leave(beside.key);
     assert!(task.record.is_spent(outer.key, Waker::noop()));
     assert!(
-        !task.record.give_up(inner.key),
+        !task.record.give_up(inner.key, Inside::Ends),
         "it answers at the next poll"
     );
 }
@@ -1377,7 +1383,10 @@ fn r11_a_limit_passes_on_nothing_that_is_over() {
     let why = task.catch(&region, at);
     task.record.resume(&task.owner, at, &why);
     assert!(task.is_cancelled());
-    assert!(!task.record.give_up(limit.key), "it waits at its source");
+    assert!(
+        !task.record.give_up(limit.key, Inside::Ends),
+        "it waits at its source"
+    );
 
     let task = Task::new();
     let limit = task.limit(None);
@@ -1385,7 +1394,7 @@ fn r11_a_limit_passes_on_nothing_that_is_over() {
     task.request("from outside");
     assert!(task.poll(&region, Some(limit.key)).is_some());
     assert_eq!(task.record.uncancel(task.state()), 0);
-    assert!(!task.record.give_up(limit.key) && !task.is_cancelled());
+    assert!(!task.record.give_up(limit.key, Inside::Ends) && !task.is_cancelled());
 
     let task = Task::new();
     let outer = task.limit(None);
@@ -1394,7 +1403,7 @@ fn r11_a_limit_passes_on_nothing_that_is_over() {
     let region = task.enter(Some(inner.key));
     assert!(task.expire(&middle));
     assert!(task.poll(&region, Some(inner.key)).is_some());
-    assert!(!task.record.give_up(outer.key));
+    assert!(!task.record.give_up(outer.key, Inside::Ends));
 }
 
 /// The code inside of a limit may hand on what it has caught, to code inside of the next one.
@@ -1414,12 +1423,29 @@ fn r11_what_a_limit_has_caught_goes_to_the_next_one() {
             task.record.leave(around.key);
         }
         // A region that is live has to be given up first.
-        assert_eq!(task.record.give_up(middle.key), !live);
+        assert_eq!(task.record.give_up(middle.key, Inside::Ends), !live);
         assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !live);
         task.record.leave(around.key);
         task.record.leave(middle.key);
         assert!(task.record.is_spent(outer.key, Waker::noop()));
     }
+}
+
+/// A limit that only borrows what it bounds cuts nothing. The next one that ends what is inside has it go on.
+#[test]
+fn r11_what_is_kept_is_remembered_further_out() {
+    let task = Task::new();
+    let outer = task.limit(None);
+    let middle = task.limit(Some(outer.key));
+    let inner = task.limit(Some(middle.key));
+    let region = task.enter(Some(inner.key));
+    assert!(task.expire(&outer));
+    assert!(task.poll(&region, Some(inner.key)).is_some());
+    assert!(!task.record.give_up(inner.key, Inside::Stays));
+    task.record.leave(inner.key);
+    assert!(!task.record.is_spent(outer.key, &outer.waker));
+    assert!(task.record.give_up(middle.key, Inside::Ends));
+    assert!(task.record.is_spent(outer.key, Waker::noop()));
 }
 
 /// Two regions were told of one request. Both limits that cut a cleanup have it go on, also after the other one.
@@ -1435,7 +1461,7 @@ fn r11_each_of_two_limits_has_caught_the_same_request() {
     }
     for limit in &limits {
         assert!(!task.record.is_spent(outer.key, &outer.waker));
-        assert!(task.record.give_up(limit.key));
+        assert!(task.record.give_up(limit.key, Inside::Ends));
         assert!(task.record.is_spent(outer.key, Waker::noop()));
         // Somebody in the code around catches it.
         let next = task.enter(Some(outer.key));
@@ -1459,7 +1485,7 @@ fn r11_a_limit_that_moves_takes_along_what_it_has_caught() {
         assert_eq!(key, limit.key, "under the same name");
         at = Some(key);
     }
-    assert!(two.record.give_up(inner.key));
+    assert!(two.record.give_up(inner.key, Inside::Ends));
     assert!(two.record.is_spent(outer.key, Waker::noop()));
     one.record.leave(inner.key);
     one.record.leave(outer.key);
@@ -1476,7 +1502,7 @@ fn r11_a_limit_that_moves_alone_takes_along_nothing_of_the_task() {
     assert!(one.poll(&region, Some(limit.key)).is_some());
     let carried = one.record.carry(limit.key).expect("a limit");
     let key = two.record.bring_limit(&two.owner, None, carried);
-    assert!(!two.record.give_up(key));
+    assert!(!two.record.give_up(key, Inside::Ends));
     one.record.leave(limit.key);
     assert!(!one.is_cancelled() && !two.is_cancelled());
 }
@@ -1497,13 +1523,13 @@ fn r7_a_limit_that_gave_up_takes_nothing_from_those_that_are_kept() {
         }
         assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
         let cleanup = stays.then(|| task.enter(at));
-        let _ = task.record.give_up(outer.key);
+        let _ = task.record.give_up(outer.key, Inside::Ends);
         task.record.leave(outer.key);
         // The future is polled on, outside of what has given up.
         task.record.move_limit(middle.key, None);
         cleanup.iter().for_each(|node| task.record.leave(node.key));
         assert!(!task.record.is_spent(middle.key, &middle.waker));
-        let _ = task.record.give_up(inner.key);
+        let _ = task.record.give_up(inner.key, Inside::Ends);
         task.record.leave(inner.key);
         assert_eq!(middle.wakes(), 1, "{stays}: it waits for ever");
         assert!(task.record.is_spent(middle.key, Waker::noop()));
@@ -1526,7 +1552,7 @@ fn r7_a_limit_that_gave_up_does_not_cut_what_is_kept() {
     assert!(task.expire(&outer));
     assert!(task.poll(&cleanup, at).is_some());
     let cleanup = task.enter(at);
-    let _ = task.record.give_up(outer.key);
+    let _ = task.record.give_up(outer.key, Inside::Ends);
     task.record.leave(outer.key);
     assert_eq!(cleanup.wakes(), 0, "it was asked by the task before");
 }
@@ -1548,7 +1574,7 @@ fn r7_a_limit_that_moves_leaves_what_those_inside_share_with_the_task() {
     let carried = one.record.carry(outer.key).expect("it is a limit");
     let outer2 = two.record.bring_limit(&two.owner, None, carried);
     one.record.leave(outer.key);
-    let _ = two.record.give_up(outer2);
+    let _ = two.record.give_up(outer2, Inside::Ends);
     one.record.leave(inner.key);
     two.record.leave(outer2);
     assert!(one.is_cancelled(), "the abort of the first task is lost");
@@ -1565,12 +1591,12 @@ fn r11_a_limit_takes_nothing_from_those_that_are_kept() {
     assert!(task.expire(&middle));
     assert!(task.poll(&region, Some(inner.key)).is_some());
     assert!(!task.expire(&outer));
-    assert!(!task.record.give_up(outer.key));
+    assert!(!task.record.give_up(outer.key, Inside::Ends));
     task.record.leave(outer.key);
     // The future is polled on, outside of what has given up.
     task.record.move_limit(middle.key, None);
     task.record.move_limit(inner.key, Some(middle.key));
-    assert!(task.record.give_up(inner.key));
+    assert!(task.record.give_up(inner.key, Inside::Ends));
     assert!(task.record.is_spent(middle.key, Waker::noop()));
 }
 
@@ -1608,7 +1634,10 @@ fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
         assert!(task.poll(&region, Some(inner.key)).is_some());
         let stays = task.enter(Some(inner.key));
         let beside = task.enter(Some(outer.key));
-        assert!(!task.record.give_up(inner.key), "it answers at once");
+        assert!(
+            !task.record.give_up(inner.key, Inside::Ends),
+            "it answers at once"
+        );
         task.record.leave(stays.key);
         task.record.leave(inner.key);
         assert_eq!(beside.wakes(), 0, "asked again in its cleanup");
@@ -1629,7 +1658,7 @@ fn r9_uncancel_takes_back_what_a_limit_is_to_pass_on() {
     task.request("from outside");
     assert!(task.poll(&region, at).is_some());
     let stays = task.enter(at);
-    assert!(!task.record.give_up(outer.key));
+    assert!(!task.record.give_up(outer.key, Inside::Ends));
     assert_eq!(task.record.uncancel(task.state()), 0);
     for node in [stays, inner, outer] {
         task.record.leave(node.key);
@@ -1649,8 +1678,8 @@ fn r11_limits_that_end_together_answer_later() {
     assert!(task.expire(&total));
     assert!(task.poll(&region, Some(inner.key)).is_some());
     for limit in [&inner, &middle, &outer] {
-        assert!(task.record.give_up(limit.key));
+        assert!(task.record.give_up(limit.key, Inside::Ends));
     }
     assert!(task.record.is_spent(total.key, Waker::noop()));
-    assert!(!task.record.give_up(outer.key), "it answers");
+    assert!(!task.record.give_up(outer.key, Inside::Ends), "it answers");
 }
