@@ -123,8 +123,7 @@ impl<F: Future> Future for Body<F> {
             }
         };
         if self.cleanup || output.is_none() {
-            // What was asked further out goes on: together with what the group has asked for, it was not for the
-            // body to answer, and before that, the body was cut.
+            // What the body has caught of others than the group goes on: it was cut, or has ended for the group.
             self.as_mut().project().limit.give_up_with_region();
         }
         self.as_mut().drop_body();
