@@ -1209,8 +1209,9 @@ fn a_reused_descriptor_gets_no_event_of_one_that_moved() {
     assert!(reused > 0, "other tests took every number");
 }
 
-/// Two megabytes are echoed while a third thread moves the echoing source to and fro as fast as it can,
-/// and serves the shard that has no owner.
+/// Two megabytes are echoed, again and again, while a third thread moves the echoing source to and fro as fast as it can,
+/// and serves the shard that has no owner: until it has moved often enough, since on a busy machine that thread may have
+/// no turn for a while.
 #[test]
 fn a_source_that_is_moved_all_the_time_loses_nothing() {
     let _dog = watchdog("a_source_that_is_moved_all_the_time_loses_nothing");
@@ -1219,7 +1220,7 @@ fn a_source_that_is_moved_all_the_time_loses_nothing() {
     let stop = AtomicBool::new(false);
     let data: Vec<u8> = (0..2 << 20).map(|i| (i % 251) as u8).collect();
     let source = driver.register(b.as_fd(), 1).unwrap();
-    let (echoed, moves) = thread::scope(|scope| {
+    let (echoed, sent) = thread::scope(|scope| {
         let mover = scope.spawn(|| {
             while !stop.load(SeqCst) {
                 for shard in [2, 1] {
@@ -1227,18 +1228,22 @@ fn a_source_that_is_moved_all_the_time_loses_nothing() {
                     driver.poll(2);
                 }
             }
-            driver.moves()
         });
         let client = scope.spawn(|| {
             a.set_nonblocking(false).unwrap();
-            let writer = thread::scope(|scope| {
-                scope.spawn(|| (&a).write_all(&data).unwrap());
-                let mut all = vec![0; data.len()];
-                (&a).read_exact(&mut all).unwrap();
-                all
-            });
-            assert!(writer == data, "what came back is not what was sent");
+            let mut sent = 0;
+            while sent == 0 || driver.moves() <= 100 {
+                let echo = thread::scope(|scope| {
+                    scope.spawn(|| (&a).write_all(&data).unwrap());
+                    let mut all = vec![0; data.len()];
+                    (&a).read_exact(&mut all).unwrap();
+                    all
+                });
+                assert!(echo == data, "what came back is not what was sent");
+                sent += data.len();
+            }
             a.shutdown(std::net::Shutdown::Write).unwrap();
+            sent
         });
         let echoed = drive(&driver, 1, async {
             let (mut buf, mut total) = (vec![0; 1000], 0);
@@ -1251,12 +1256,13 @@ fn a_source_that_is_moved_all_the_time_loses_nothing() {
                 total += n;
             }
         });
-        client.join().unwrap();
+        let sent = client.join().unwrap();
         stop.store(true, SeqCst);
-        (echoed, mover.join().unwrap())
+        mover.join().unwrap();
+        (echoed, sent)
     });
-    assert_eq!(echoed, data.len());
-    assert!(moves > 100, "only {moves} moves");
+    assert_eq!(echoed, sent);
+    assert!(driver.moves() > 100);
     source.deregister(b.as_fd()).unwrap();
     assert!(!driver.is_used(1) && !driver.is_used(2));
 }
