@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::figures::Figures;
 use crate::log::Log;
+use crate::machine::IN_USE;
 use crate::plot::{Chart, Line};
 use crate::runtime_id::RuntimeId;
 use crate::shape::{Headline, Shape};
@@ -20,9 +21,9 @@ use crate::targets::{OVERSUBSCRIBED, TARGETS, Verdict};
 /// The page's file, and the folder of its charts beside it.
 const PAGE: &str = "benchmarks.md";
 const CHARTS: &str = "benchmarks";
-/// With fewer stretches per row, or more load before, the page warns of itself.
+/// With fewer stretches per row, or more of the processors in use before, in percent, the page warns of itself.
 const ENOUGH: usize = 5;
-const QUIET: f64 = 0.5;
+const QUIET: u32 = 10;
 
 /// The name under which a log says that its shapes were small ones.
 pub const SMALL: &str = "small shapes";
@@ -178,10 +179,10 @@ fn introduction(page: &mut String, log: &Log, tables: &[Table]) {
             "\n> **The shapes were small ones**, which are there to test results. No figure is that of the named shape.\n",
         );
     }
-    let load: Option<f64> = log
-        .about("load before")
-        .and_then(|load| load.split(' ').next()?.parse().ok());
-    if load.is_some_and(|load| load > QUIET) {
+    let in_use: Option<u32> = log
+        .about(IN_USE)
+        .and_then(|used| used.split(' ').next()?.parse().ok());
+    if in_use.is_some_and(|used| used > QUIET) {
         page.push_str(
             "\n> **The machine was busy when this run began.** Its figures show the form of the page and little else.\n",
         );
@@ -544,7 +545,7 @@ mod tests {
         bare.figures.clear();
         bare.failures.push("it hung".into());
         let log = Log {
-            about: vec![("load before".into(), "2.5 1 1".into())],
+            about: vec![(IN_USE.into(), "25 %".into())],
             measured: vec![
                 measured("echo_1", RuntimeId::Heist, 200.0),
                 measured("echo_1", RuntimeId::Tokio, 100.0),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 /// The lock file of the workspace, for the versions of the peers.
 const LOCK: &str = include_str!("../../Cargo.lock");
@@ -20,7 +21,12 @@ const PACKAGES: [&str; 9] = [
     "async-channel",
 ];
 
-/// Names and values: processor, kernel, compiler, versions, load before.
+/// The name of the figure that tells whether the machine was quiet.
+pub const IN_USE: &str = "processors in use before";
+/// For how long is looked whether the processors are in use before a run.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Names and values: processor, kernel, compiler, versions, load before. Takes [`LOOK`].
 #[must_use]
 pub fn about() -> Vec<(String, String)> {
     let first_line = |path: &str| {
@@ -47,10 +53,34 @@ pub fn about() -> Vec<(String, String)> {
         ("versions", versions.join(", ")),
         ("date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("load before", first_line("/proc/loadavg")),
+        (IN_USE, in_use()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// How much of the processors somebody else uses now, in percent. The load average still has what has ended a
+/// minute ago: the build of the program itself.
+fn in_use() -> String {
+    let (idle_before, all_before) = ticks().unwrap_or_default();
+    thread::sleep(LOOK);
+    let (idle, all) = ticks().unwrap_or_default();
+    match all.checked_sub(all_before) {
+        None | Some(0) => "unknown".into(),
+        Some(all) => format!("{} %", 100 - 100 * (idle - idle_before).min(all) / all),
+    }
+}
+
+/// Idle ticks, and all.
+fn ticks() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let mut fields = text.lines().next()?.split_whitespace();
+    fields.next().filter(|name| *name == "cpu")?;
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    // User, nice, system, idle, waiting for a disk; those after the eighth are parts of the first two.
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some((idle, ticks.iter().take(8).sum()))
 }
 
 fn processor() -> String {
