@@ -363,8 +363,8 @@ fn models_close_ends_every_wait() {
 /// Fails when `release` does not unpark, or sets its flag after it has unparked.
 #[test]
 fn models_release_gets_the_turn() {
-    // Counted: 3413.
-    model(1700, || {
+    // Counted: 3806.
+    model(1900, || {
         let driver = driver();
         let stdin = io::stdin();
         let source = register(&driver, &stdin).unwrap();
@@ -382,6 +382,40 @@ fn models_release_gets_the_turn() {
             driver.park(0, NEVER);
         }
         releaser.join().unwrap();
+        drop(source);
+    });
+}
+
+/// The same, while another thread unparks the owner: it has left the token, and is about to ring when the poller is
+/// taken away.
+///
+/// Fails when `release` does not ring itself.
+#[test]
+fn models_release_rings_for_who_cannot() {
+    // Counted: 167948.
+    model(80_000, || {
+        let driver = driver();
+        let stdin = io::stdin();
+        let source = register(&driver, &stdin).unwrap();
+        driver.attach(0);
+        let unparker = thread::spawn({
+            let driver = driver.clone();
+            move || driver.unpark(0)
+        });
+        let released = Arc::new(AtomicBool::new(false));
+        let releaser = thread::spawn({
+            let (driver, released) = (driver.clone(), released.clone());
+            move || {
+                driver.shard(0).release();
+                released.store(true, Relaxed);
+                driver.unpark(0);
+            }
+        });
+        while !released.load(Relaxed) {
+            driver.park(0, NEVER);
+        }
+        releaser.join().unwrap();
+        unparker.join().unwrap();
         drop(source);
     });
 }

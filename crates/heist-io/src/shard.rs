@@ -460,6 +460,10 @@ impl Shard {
         self.released.store(true, Ordering::Relaxed);
         self.unpark();
         let os = std::mem::replace(&mut *self.poller.write(), Os::Released);
+        if let Os::Made(poller) = &os {
+            // An unparker that was before us has left the token, and may be about to ring: it finds no poller now.
+            poller.ring();
+        }
         let mut turn = self.turn.lock();
         turn.poller = None;
         turn.batch = Batch::new();
