@@ -358,66 +358,47 @@ fn models_close_ends_every_wait() {
 }
 
 /// `release` while an owner parks (against the rule), then an unpark: the owner gives the turn up, goes
-/// on without a poller, and is still woken.
-///
+/// on without a poller, and is still woken. Another thread unparks the owner meanwhile, if it is `unparked`.
+fn release_while_an_owner_parks(unparked: bool) {
+    let driver = driver();
+    let stdin = io::stdin();
+    let source = register(&driver, &stdin).unwrap();
+    driver.attach(0);
+    let unparker = unparked.then(|| {
+        let driver = driver.clone();
+        thread::spawn(move || driver.unpark(0))
+    });
+    let released = Arc::new(AtomicBool::new(false));
+    let releaser = thread::spawn({
+        let (driver, released) = (driver.clone(), released.clone());
+        move || {
+            driver.shard(0).release();
+            released.store(true, Relaxed);
+            driver.unpark(0);
+        }
+    });
+    while !released.load(Relaxed) {
+        driver.park(0, NEVER);
+    }
+    releaser.join().unwrap();
+    unparker.into_iter().for_each(|it| it.join().unwrap());
+    drop(source);
+}
+
 /// Fails when `release` does not unpark, or sets its flag after it has unparked.
 #[test]
 fn models_release_gets_the_turn() {
     // Counted: 3806.
-    model(1900, || {
-        let driver = driver();
-        let stdin = io::stdin();
-        let source = register(&driver, &stdin).unwrap();
-        driver.attach(0);
-        let released = Arc::new(AtomicBool::new(false));
-        let releaser = thread::spawn({
-            let (driver, released) = (driver.clone(), released.clone());
-            move || {
-                driver.shard(0).release();
-                released.store(true, Relaxed);
-                driver.unpark(0);
-            }
-        });
-        while !released.load(Relaxed) {
-            driver.park(0, NEVER);
-        }
-        releaser.join().unwrap();
-        drop(source);
-    });
+    model(1900, || release_while_an_owner_parks(false));
 }
 
-/// The same, while another thread unparks the owner: it has left the token, and is about to ring when the poller is
-/// taken away.
+/// The unparker has left the token, and is about to ring when the poller is taken away.
 ///
 /// Fails when `release` does not ring itself.
 #[test]
 fn models_release_rings_for_who_cannot() {
     // Counted: 167948.
-    model(80_000, || {
-        let driver = driver();
-        let stdin = io::stdin();
-        let source = register(&driver, &stdin).unwrap();
-        driver.attach(0);
-        let unparker = thread::spawn({
-            let driver = driver.clone();
-            move || driver.unpark(0)
-        });
-        let released = Arc::new(AtomicBool::new(false));
-        let releaser = thread::spawn({
-            let (driver, released) = (driver.clone(), released.clone());
-            move || {
-                driver.shard(0).release();
-                released.store(true, Relaxed);
-                driver.unpark(0);
-            }
-        });
-        while !released.load(Relaxed) {
-            driver.park(0, NEVER);
-        }
-        releaser.join().unwrap();
-        unparker.join().unwrap();
-        drop(source);
-    });
+    model(80_000, || release_while_an_owner_parks(true));
 }
 
 /// A task that runs on the owner of a shard: both are the calling thread.

@@ -108,9 +108,10 @@
 //! twice. A limit around it whose time is up in that poll answers at its next one as well, or the code around that
 //! one would come first. The limit of a group's body is right inside of a region of the group's own, which ends with
 //! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
-//! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes the request back, waits for ever. If
-//! regions are live inside, which are given no more time and end with the limit, it answers at once, and makes the
-//! request when it goes. What makes a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
+//! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes
+//! the request back, waits for ever. If regions are live inside, which are given no more time and end with the limit,
+//! it answers at once, and makes the request when it goes. What makes a request again on the way up (r8, r10), or
+//! takes it back (r9), has it forgotten.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
