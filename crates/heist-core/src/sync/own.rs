@@ -1,5 +1,7 @@
 //! The locks of the standard library, for models: over those of the module around.
 
+#![forbid(unsafe_code)]
+
 use super::WaitTimeoutResult;
 use std::sync::LockResult;
 use std::time::{Duration, Instant};
