@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, with_own_handle, within};
-use futures::future::Either;
+use futures::future::{Either, join};
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::sim::Explore;
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{DeadlineState, Duration, Elapsed, Instant, Timeout, sleep, timeout, timeout_at};
 use heist::{JoinError, JoinHandle, TaskGroup, catch_cancel, shield, yield_now};
 use std::future::{Future, pending, poll_fn, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -1033,8 +1034,8 @@ fn attempts_with_two_timeouts_of_one_deadline_end() {
     });
 }
 
-/// The cleanup catches whatever comes, until it is given no more time: the timeout answers, and the outer one is asked
-/// again.
+/// The cleanup catches whatever comes, until it is given no more time: what it has caught goes on, and the outer timeout
+/// answers.
 #[test]
 fn a_stubborn_cleanup_does_not_lose_the_outer_timeout() {
     in_a_task(async {
@@ -1052,7 +1053,115 @@ fn a_stubborn_cleanup_does_not_lose_the_outer_timeout() {
             pending::<()>().await
         });
         assert!(total.await.is_err());
-        assert_eq!(answered.count(), 1);
+        assert_eq!(answered.count(), 0, "who has asked comes first");
+    });
+}
+
+/// A loop of attempts without any other suspension point in it, each of which has to be cut in a cleanup that is inside
+/// of a `catch_cancel`, or of a group whose children do not end. A timeout around it, or a request to the task, ends it.
+#[test]
+fn attempts_that_are_stuck_in_their_cleanup_do_not_lose_the_outer_timeout() {
+    async fn caught() {
+        loop {
+            let _ = catch_cancel(pending::<()>()).await;
+        }
+    }
+    async fn group() {
+        let group = TaskGroup::run(async |g| {
+            g.spawn(async {
+                let _ = catch_cancel(pending::<()>()).await;
+                sleep(30 * MS).await;
+                Ok::<_, String>(())
+            });
+            Ok(())
+        });
+        drop(group.await);
+    }
+    /// One of two cleanups lets the cancellation go on, which waits for the other one.
+    async fn beside() {
+        let both = async {
+            let cleans = async {
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                match caught.resume().await {}
+            };
+            let stuck = async {
+                let _ = catch_cancel(pending::<()>()).await;
+                let _ = catch_cancel(pending::<()>()).await;
+                pending::<()>().await
+            };
+            join(stuck, cleans).await
+        };
+        let Err(caught) = catch_cancel(both).await;
+        match caught.resume().await {}
+    }
+    async fn attempts(kind: usize, begun: Drops) {
+        loop {
+            drop(begun.guard());
+            let attempt: Pin<Box<dyn Future<Output = ()> + Send>> = match kind {
+                0 => Box::pin(caught()),
+                1 => Box::pin(group()),
+                _ => Box::pin(beside()),
+            };
+            let limited = timeout(4 * MS, attempt).cleanup_within(4 * MS).await;
+            assert!(limited.is_err());
+        }
+    }
+    // In the second attempt: before its time is up, or in its cleanup.
+    for at in [10, 14] {
+        for kind in 0..3 {
+            Explore::new().seeds(10).run(async move || {
+                let begun = Drops::default();
+                let total = timeout(at * MS, attempts(kind, begun.clone()));
+                total.await.unwrap_err();
+                assert!(begun.count() <= 3, "{kind} at {at}: {}", begun.count());
+
+                let begun = Drops::default();
+                let task = heist::spawn(attempts(kind, begun.clone()));
+                sleep(at * MS).await;
+                let before = begun.count();
+                task.abort();
+                assert!(task.await.unwrap_err().is_cancelled());
+                assert!(begun.count() <= before + 1, "{kind} at {at}");
+                // For the children, which nobody waits for any more.
+                sleep(50 * MS).await;
+            });
+        }
+    }
+}
+
+/// A timeout that has cut its future is kept, with a `catch_cancel` in it that nobody polls: nobody waits for that.
+/// Polled on all the same, it catches as ever.
+#[test]
+fn what_a_timeout_has_cut_is_not_waited_for() {
+    in_a_task(async {
+        let task = heist::spawn(async {
+            let stubborn: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {
+                loop {
+                    let _ = catch_cancel(pending::<()>()).await;
+                }
+            });
+            let mut limited = Box::pin(timeout(MS, stubborn).cleanup_within(MS));
+            limited.as_mut().await.unwrap_err();
+            pending::<()>().await
+        });
+        sleep(10 * MS).await;
+        assert!(task.cancel().await.unwrap_err().is_cancelled());
+
+        let task = heist::spawn(async {
+            let stubborn: Pin<Box<dyn Future<Output = u32> + Send>> = Box::pin(async {
+                let mut caught = 0;
+                while catch_cancel(sleep(20 * MS)).await.is_err() {
+                    caught += 1;
+                }
+                caught
+            });
+            let mut limited = timeout(MS, stubborn).cleanup_within(MS);
+            Pin::new(&mut limited).await.unwrap_err();
+            let kept = limited.into_inner();
+            kept.await
+        });
+        sleep(10 * MS).await;
+        assert_eq!(task.cancel().await.unwrap(), 2);
     });
 }
 

@@ -6,7 +6,7 @@ use crate::support::{
     Drops, Gate, Reports, Signal, in_a_task, panic_text, poll_once, with_own_handle, within,
 };
 use async_channel::Sender;
-use futures::future::{Either, join, select};
+use futures::future::{Either, FutureExt, join, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{Duration, sleep, timeout};
@@ -775,6 +775,63 @@ fn a_region_in_an_executor_inside_of_a_task() {
         });
         assert!(caught.unwrap());
     });
+}
+
+/// Who lets a cancellation go on is polled together with code that swallows each it gets, and goes on: it is asked
+/// once more at most, is left alone then, and the cancellation comes when it has ended.
+#[test]
+fn a_cancellation_that_goes_on_asks_those_beside_once() {
+    async fn cleans(began: Signal) {
+        if let Err(caught) = catch_cancel(began.hold::<()>()).await {
+            match caught.resume().await {}
+        }
+    }
+    async fn swallows(asked: Arc<AtomicUsize>, end: async_channel::Receiver<()>) {
+        while catch_cancel(end.recv()).await.is_err() {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for (first, limited) in [(true, false), (true, true), (false, false), (false, true)] {
+        in_a_task(async move {
+            let began = Signal::new();
+            let (end, ends) = async_channel::bounded(1);
+            let asked = Arc::new(AtomicUsize::new(0));
+            let polls = Arc::new(AtomicUsize::new(0));
+            let (held, counted, polled) = (began.clone(), asked.clone(), polls.clone());
+            let task = heist::spawn(async move {
+                let both = async {
+                    let (one, other) = (cleans(held), swallows(counted, ends));
+                    let mut both: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = if first {
+                        Box::pin(join(one, other).map(drop))
+                    } else {
+                        Box::pin(join(other, one).map(drop))
+                    };
+                    poll_fn(|cx| {
+                        polled.fetch_add(1, Ordering::Relaxed);
+                        both.as_mut().poll(cx)
+                    })
+                    .await
+                };
+                if limited {
+                    assert!(timeout(5 * MS, both).await.is_err());
+                } else {
+                    both.await;
+                }
+            });
+            began.wait().await;
+            if !limited {
+                task.abort();
+            }
+            sleep(30 * MS).await;
+            assert!(!task.is_finished(), "it waits for who goes on");
+            let asked = asked.load(Ordering::Relaxed);
+            assert!((1..=2).contains(&asked), "{asked}");
+            let polls = polls.load(Ordering::Relaxed);
+            assert!(polls < 10, "it spins: {polls} polls");
+            end.send(()).await.unwrap();
+            assert_eq!(task.await.is_err(), !limited);
+        });
+    }
 }
 
 /// The main future catches the request for its end: what it then answers is the answer of the run.

@@ -114,12 +114,13 @@ fn attend(place: &mut Option<Place>, waker: &Waker) -> Option<Why> {
         };
         if let Some(place) = place.as_ref().filter(|place| polling.has(&place.side)) {
             let parent = parent(polling, &place.side);
-            return match place.side.record.poll(place.key, parent, waker) {
-                Polled::Poll => None,
-                Polled::Deliver(why) => Some(why),
-            };
+            match place.side.record.poll(place.key, parent, waker) {
+                Polled::Poll => return None,
+                Polled::Deliver(why) => return Some(why),
+                Polled::Enter => {}
+            }
         }
-        // It was polled elsewhere before, or never.
+        // It was polled elsewhere before, was cut and is polled all the same, or was never polled.
         let told = place
             .take()
             .and_then(|place| place.side.record.told_by_limit(place.key));
@@ -207,13 +208,16 @@ impl Cancelled {
     /// What receives it is around the `catch_cancel` that caught it: another one, the `timeout` that
     /// asked, which then answers that its time is up, or the task. As long as others are live inside of
     /// that, in another branch of a `join` for instance, it waits for them: they have been asked as well,
-    /// and may be cleaning up.
+    /// and may be cleaning up. If one of them receives it then, and swallows it, it waits for that one's end.
     ///
     /// # Panics
     ///
     /// When it is polled outside of a task and of the main future.
     pub fn resume(self) -> Resume {
-        Resume { why: self.why }
+        Resume {
+            why: self.why,
+            has_asked: false,
+        }
     }
 }
 
@@ -239,18 +243,21 @@ const NOTHING_TO_CANCEL: &str = "heist: `Cancelled::resume` was polled where the
 #[derive(Debug)]
 pub struct Resume {
     why: Why,
+    has_asked: bool,
 }
 
 impl Future for Resume {
     type Output = Infallible;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Infallible> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Infallible> {
         context::polling(|polling| {
             let polling = polling.expect(NOTHING_TO_CANCEL);
             let side = polling.make_side();
             let parent = parent(polling, &side);
             let owner = polling.owner();
-            side.record.resume(&owner, parent, &self.why);
+            let has_asked = std::mem::replace(&mut self.has_asked, true);
+            side.record
+                .resume(&owner, parent, &self.why, has_asked, cx.waker());
         });
         Poll::Pending
     }

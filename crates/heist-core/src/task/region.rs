@@ -3,7 +3,7 @@
 //! # The tree
 //!
 //! A *region* is a `catch_cancel` future from its first poll inside a task until it is ready, has
-//! received a request, or is dropped. A *limit* is a `timeout` that a region was polled inside of.
+//! received a request, is dropped, or is cut (edge r12). A *limit* is a `timeout` that a region was polled inside of.
 //! Both are nodes of a tree, whose root is the task; the parent of a node is what it was last polled
 //! inside of. A task without regions has no record, and a limit without regions no node. The main
 //! future of `run` has a record of the same kind (`keeper.rs`); its word only holds the flags of
@@ -30,10 +30,11 @@
 //! | r5 request  | an explicit canceller               | [`Record::request`], [`Record::request_along`] | tells, or edge c1 |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
-//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside; see below of a second time |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that fails after its body has caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //! | r11 pass on | the runner, a limit that cuts the code that caught a request from further out | [`Record::give_up`] | as r8, for that code |
+//! | r12 cut     | the runner, a limit that gives up and ends with what is inside | the same | the regions inside are live no more, as by r4 |
 //!
 //! # Invariants
 //!
@@ -68,6 +69,11 @@
 //! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
 //! If it has moved to another task instead, with that region, it makes the request again if it is polled there.
 //!
+//! Code that resumes is polled on, and it may find its request gone: received by somebody beside, who has swallowed
+//! it. Then it asks again when nothing is live beside, and keeps nothing put off in the meantime; a waker of its
+//! own (`resuming`) has it look. Put off each time, it would meet each region that the other enters next, in
+//! one poll after the other, and the task would be busy until that one ends.
+//!
 //! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
 //! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
 //! asked again, and so is one that begins in the poll in which the request was made, or beside a limit that
@@ -75,7 +81,9 @@
 //! the code around goes on and enters one region after the other.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
-//! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
+//! it: nobody can know whether it will be polled again. But a limit that gives up does not poll again what ends
+//! with it, so it cuts the regions in there. One that is polled all the same, since the code inside has handed it
+//! on or was taken out of the limit, enters as if it were new. A region that is forgotten (`mem::forget`) is
 //! live until the task is doomed.
 //!
 //! # What it costs
@@ -92,8 +100,8 @@
 //! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
 //! outer limit) is still to be served: their requests are made again when the limit gives up
-//! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
-//! to be dropped, by its r4. The delivery may have been to another limit inside of it, which ends with it and
+//! (`give_up`), since whoever made it may keep it; or, if regions are live by then in a future that is borrowed,
+//! by its r4. The delivery may have been to another limit inside of it, which ends with it and
 //! does not give up: what that one shares with sources further out is made again as well. If it does not end with
 //! it, but is kept and polled on (edge r2), it has what the others have not.
 //!
@@ -109,8 +117,7 @@
 //! one would come first. The limit of a group's body is right inside of a region of the group's own, which ends with
 //! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
 //! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes
-//! the request back, waits for ever. If regions are live inside, which are given no more time and end with the limit,
-//! it answers at once, and makes the request when it goes. What makes a request again on the way up (r8, r10), or
+//! the request back, waits for ever. What was put off for a region inside (r8) is let go on as well. What makes a request again on the way up (r8, r10), or
 //! takes it back (r9), has it forgotten.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
@@ -228,6 +235,8 @@ struct Tree<O> {
     count: usize,
     /// A request that waits until nothing is live in the task.
     put_off: Option<Why>,
+    /// Who has let a request go on once, and looks again when a region has gone.
+    resuming: Vec<Waker>,
     /// Invariant 7.
     owner: Option<O>,
     /// Nodes that were looked at because somebody was to be told or told no more, because a node around them
@@ -329,6 +338,8 @@ pub(crate) enum Polled {
     Poll,
     /// Drop what is inside and answer "cancelled". The region is no node any more.
     Deliver(Why),
+    /// Enter: the region is no node any more, since a limit around it was to end with what is inside.
+    Enter,
 }
 
 /// What is to be done after the lock was released.
@@ -371,6 +382,7 @@ impl<O: Owner> Record<O> {
             delivered: None,
             count: 0,
             put_off: None,
+            resuming: Vec::new(),
             owner: None,
             #[cfg(test)]
             looks: 0,
@@ -518,7 +530,7 @@ impl<O: Owner> Record<O> {
 
     /// What a region that another task polls was told, if a limit did.
     pub(crate) fn told_by_limit(&self, key: Key) -> Option<Why> {
-        match &self.0.lock().nodes[&key].kind {
+        match &self.0.lock().nodes.get(&key)?.kind {
             Kind::Region { told, .. } => told.clone().filter(|why| why.source != Source::Task),
             Kind::Limit(_) => None,
         }
@@ -545,6 +557,11 @@ impl<O: Owner> Record<O> {
         loop {
             let mut effects = Effects::none();
             let mut tree = self.0.lock();
+            if !tree.nodes.contains_key(&key) {
+                drop(tree);
+                new.into_iter().for_each(O::drop_waker);
+                return Polled::Enter;
+            }
             tree.move_to(key, parent, &mut effects);
             if let Some(why) = tree.told(key) {
                 tree.deliver(key, &mut effects);
@@ -704,8 +721,19 @@ impl<O: Owner> Record<O> {
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
-    /// `at` is what that code is polled inside of.
-    pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
+    /// `at` is what that code is polled inside of. Once it `has_asked`, the request waits, or somebody beside has
+    /// received and swallowed it: then it asks again, but disturbs nobody. `waker` is left for when a region
+    /// beside has gone.
+    pub(crate) fn resume(
+        &self,
+        owner: &O,
+        at: Option<Key>,
+        why: &Why,
+        has_asked: bool,
+        waker: &Waker,
+    ) {
+        // Cloning is user code, so not under the lock.
+        let mut waker = Some(waker.clone());
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
         let mut why = why.clone();
@@ -714,9 +742,20 @@ impl<O: Owner> Record<O> {
             // The error was carried out of the limit.
             _ => why.source = Source::Task,
         }
-        tree.request_around(owner, at, why, &mut effects);
+        let is_busy = tree.is_busy(tree.around(at, why.source));
+        if !(is_busy && has_asked) {
+            tree.request_around(owner, at, why, &mut effects);
+        }
+        // Dropped with the last region at the latest, as everybody's here.
+        if is_busy {
+            let is_other = |kept: &Waker| waker.as_ref().is_some_and(|new| !kept.will_wake(new));
+            if tree.resuming.iter().all(is_other) {
+                tree.resuming.extend(waker.take());
+            }
+        }
         drop(tree);
         effects.run();
+        waker.into_iter().for_each(O::drop_waker);
     }
 
     /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
@@ -812,25 +851,31 @@ impl<O: Owner> Tree<O> {
         key
     }
 
-    /// Edges r8 and r10: a request to what is around the code that is polled inside of `at`.
-    fn request_around(
-        &mut self,
-        owner: &O,
-        mut at: Option<Key>,
-        why: Why,
-        effects: &mut Effects<O>,
-    ) {
-        self.forget_caught(at, why.source);
+    /// What receives a request of `source` that goes on from `at`: the innermost region around, the limit that has
+    /// asked, or the task.
+    fn around(&self, mut at: Option<Key>, source: Source) -> Option<Key> {
         while let Some(key) = at {
             let node = &self.nodes[&key];
             let is_around = matches!(node.kind, Kind::Region { .. });
-            if is_around || why.source == Source::Limit(key) {
+            if is_around || source == Source::Limit(key) {
                 break;
             }
             at = node.parent;
         }
-        match at {
-            Some(key) if self.nodes[&key].inside > 0 => {
+        at
+    }
+
+    /// Whether regions are live in there.
+    fn is_busy(&self, around: Option<Key>) -> bool {
+        around.map_or(self.live, |key| self.nodes[&key].inside) > 0
+    }
+
+    /// Edges r8, r10 and r11: a request to what is around the code that is polled inside of `at`.
+    fn request_around(&mut self, owner: &O, at: Option<Key>, why: Why, effects: &mut Effects<O>) {
+        self.forget_caught(at, why.source);
+        let around = self.around(at, why.source);
+        match around {
+            Some(key) if self.is_busy(around) => {
                 if why.source == Source::Task {
                     self.keeping.insert(key);
                 }
@@ -840,7 +885,7 @@ impl<O: Owner> Tree<O> {
                 }
             }
             // Only a request to the task has no limit around that code.
-            None if self.live > 0 => {
+            None if self.is_busy(None) => {
                 self.put_off.get_or_insert(why);
             }
             _ => match why.source {
@@ -853,6 +898,7 @@ impl<O: Owner> Tree<O> {
     /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
     /// nothing to wait for any more.
     fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
+        effects.wake.append(&mut self.resuming);
         let mut due = Vec::new();
         while let Some(key) = at {
             self.look();
@@ -1161,22 +1207,26 @@ impl<O: Owner> Tree<O> {
     /// Edge r4.
     fn leave(&mut self, key: Key, effects: &mut Effects<O>) {
         match self.nodes.get(&key).map(|node| &node.kind) {
-            // It was delivered.
+            // It was delivered, or cut.
             None => {}
             Some(Kind::Limit(_)) => self.leave_limit(key, effects),
             Some(Kind::Region { .. }) => {
                 self.live -= 1;
                 let parent = self.remove(key, effects);
-                self.check_above(parent, effects);
-                if self.live == 0 {
-                    let owner = self.owner.as_ref().or(effects.gone.as_ref());
-                    effects.push =
-                        owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
-                }
-                // After edge c5: what is made now may take edge c1, which may be the one that pushes.
-                self.make_put_off(parent, effects);
+                self.regions_have_gone(parent, effects);
             }
         }
+    }
+
+    /// Regions have gone from inside of `at` that were not delivered.
+    fn regions_have_gone(&mut self, at: Option<Key>, effects: &mut Effects<O>) {
+        self.check_above(at, effects);
+        if self.live == 0 {
+            let owner = self.owner.as_ref().or(effects.gone.as_ref());
+            effects.push = owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
+        }
+        // After edge c5: what is made now may take edge c1, which may be the one that pushes.
+        self.make_put_off(at, effects);
     }
 
     fn leave_limit(&mut self, key: Key, effects: &mut Effects<O>) {
@@ -1272,13 +1322,18 @@ impl<O: Owner> Tree<O> {
 
     /// A limit gives up: makes again what it and those inside of it share with sources further out, and, for what is
     /// around, what code has caught of them that ends. True if it is to answer later: see edge r11. While regions
-    /// are live inside, all of that waits, the former each for its own end, and the latter for that of this limit.
+    /// are live inside of a future that stays, all of that waits, each for its own end.
     fn gives_up(&mut self, limit: Key, inside: Inside, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
         let mut around = self.nodes[&limit].parent;
         let mut caught = self.take_caught(limit, inside);
         if inside == Inside::Stays {
             self.hand_up_caught(around, std::mem::take(&mut caught));
+            if self.nodes[&limit].inside > 0 {
+                return false;
+            }
+        } else {
+            caught.extend(self.cut_inside(limit, effects));
         }
         if let (Inside::EndsWithRegion, Some(region)) = (inside, around) {
             let node = &self.nodes[&region];
@@ -1288,10 +1343,6 @@ impl<O: Owner> Tree<O> {
         }
         // What a limit that has gone asked for is nobody's any more.
         caught.retain(|why| self.is_above(around, why));
-        if self.node(limit).inside > 0 {
-            self.keep_caught(limit, caught);
-            return false;
-        }
         let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
         self.request_again(shared, effects);
         if let Kind::Limit(limit) = &mut self.node(limit).kind {
@@ -1306,6 +1357,25 @@ impl<O: Owner> Tree<O> {
             limit.passes_on = passes_on;
         }
         later
+    }
+
+    /// Ends the regions inside of a limit that is to end with what is inside: nobody polls them any more, so nobody
+    /// is to wait for them until they are dropped. Answers with what was put off in there.
+    fn cut_inside(&mut self, limit: Key, effects: &mut Effects<O>) -> Vec<Why> {
+        let mut put_off = Vec::new();
+        if self.nodes[&limit].inside == 0 {
+            return put_off;
+        }
+        for key in self.inside(limit) {
+            self.look();
+            if let Kind::Region { .. } = self.nodes[&key].kind {
+                put_off.append(&mut self.node(key).put_off);
+                self.live -= 1;
+                self.remove(key, effects);
+            }
+        }
+        self.regions_have_gone(self.nodes[&limit].parent, effects);
+        put_off
     }
 
     /// What the code inside of a limit has caught from further out, as far as it ends; otherwise what only the limit
