@@ -117,8 +117,8 @@
 //! one would come first. The limit of a group's body is right inside of a region of the group's own, which ends with
 //! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
 //! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes
-//! the request back, waits for ever. What was put off for a region inside (r8) is let go on as well. What makes a request again on the way up (r8, r10), or
-//! takes it back (r9), has it forgotten.
+//! the request back, waits for ever. What was put off inside of a region that is cut (r8) goes on as well. What makes
+//! a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
