@@ -12,8 +12,8 @@ use std::time::Duration;
 /// How many events a trace tells in words.
 const RECENT: usize = 256;
 
-/// How many tasks keep their numbers at least, dead or alive.
-const NUMBERS: usize = 1024;
+/// How many tasks keep their numbers at least, dead or alive. Miri takes its time.
+const NUMBERS: usize = if cfg!(miri) { 32 } else { 1024 };
 
 /// What has happened in a simulation so far. Two runs of the same program with the same seed have equal
 /// ones, in the same process or in two.

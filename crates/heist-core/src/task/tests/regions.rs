@@ -1002,8 +1002,8 @@ fn edges_look_at_their_own_surroundings() {
         }
         task.record.looks()
     };
-    let (few, many) = (looks(10), looks(1000));
-    assert!(few > 0 && many <= 100 * few, "{few} looks, then {many}");
+    let (few, many) = (looks(FEW), looks(10 * FEW));
+    assert!(few > 0 && many <= 10 * few, "{few} looks, then {many}");
 }
 
 /// A region that was told by a limit, and is polled outside of it since, has not been told once that limit
