@@ -2,7 +2,9 @@
 //! does not have.
 #![forbid(unsafe_code)]
 
-use crate::support::{Drops, Gate, LIMIT, Signal, Tally, in_a_task, with_own_handle, within};
+use crate::support::{
+    Drops, Gate, LIMIT, Signal, Tally, in_a_task, panic_text, with_own_handle, within,
+};
 use futures::future::{Either, join};
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::sim::Explore;
@@ -1147,21 +1149,44 @@ fn what_a_timeout_has_cut_is_not_waited_for() {
         sleep(10 * MS).await;
         assert!(task.cancel().await.unwrap_err().is_cancelled());
 
-        let task = heist::spawn(async {
-            let stubborn: Pin<Box<dyn Future<Output = u32> + Send>> = Box::pin(async {
-                let mut caught = 0;
-                while catch_cancel(sleep(20 * MS)).await.is_err() {
-                    caught += 1;
-                }
-                caught
+        // What it only borrows is as live as before, and need not be polled for that.
+        let begun = Signal::new();
+        let goes_on = begun.clone();
+        let task = heist::spawn(async move {
+            let mut all = FuturesUnordered::new();
+            all.push(async {
+                let _ = catch_cancel(pending::<()>()).await;
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+                sleep(MS).await;
+                caught.reason().unwrap().to_owned()
             });
-            let mut limited = timeout(MS, stubborn).cleanup_within(MS);
-            Pin::new(&mut limited).await.unwrap_err();
-            let kept = limited.into_inner();
-            kept.await
+            let limited = timeout(MS, async { all.next().await }).cleanup_within(MS);
+            limited.await.unwrap_err();
+            goes_on.set();
+            all.next().await
         });
-        sleep(10 * MS).await;
-        assert_eq!(task.cancel().await.unwrap(), 2);
+        begun.wait().await;
+        let cleaned = task.cancel_with("it ends").await.unwrap();
+        assert_eq!(cleaned.as_deref(), Some("it ends"));
+    });
+}
+
+/// The future is dropped at the end of its `cleanup_within`, with what it holds, before the timeout answers.
+#[test]
+fn a_future_that_is_cut_in_its_cleanup_is_dropped_first() {
+    in_a_task(async {
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let stubborn = async move {
+            let _guard = guard;
+            let _ = catch_cancel(pending::<()>()).await;
+            catch_cancel(pending::<()>()).await
+        };
+        let mut limited = Box::pin(timeout(MS, stubborn).cleanup_within(MS));
+        assert!(limited.as_mut().await.is_err());
+        assert_eq!(drops.count(), 1);
+        let text = panic_text(|| _ = limited.as_ref().get_ref().get_ref());
+        assert!(text.contains("cleanup_within"), "{text}");
     });
 }
 

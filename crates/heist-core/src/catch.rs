@@ -12,7 +12,7 @@
 use crate::context::{self, Polling};
 use crate::hooks::drop_before;
 use crate::sync::thread_local;
-use crate::task::{Carried, Inside, Key, Polled, Side, Why};
+use crate::task::{Asked, Carried, Inside, Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -114,13 +114,12 @@ fn attend(place: &mut Option<Place>, waker: &Waker) -> Option<Why> {
         };
         if let Some(place) = place.as_ref().filter(|place| polling.has(&place.side)) {
             let parent = parent(polling, &place.side);
-            match place.side.record.poll(place.key, parent, waker) {
-                Polled::Poll => return None,
-                Polled::Deliver(why) => return Some(why),
-                Polled::Enter => {}
-            }
+            return match place.side.record.poll(place.key, parent, waker) {
+                Polled::Poll => None,
+                Polled::Deliver(why) => Some(why),
+            };
         }
-        // It was polled elsewhere before, was cut and is polled all the same, or was never polled.
+        // It was polled elsewhere before, or never.
         let told = place
             .take()
             .and_then(|place| place.side.record.told_by_limit(place.key));
@@ -208,7 +207,7 @@ impl Cancelled {
     /// What receives it is around the `catch_cancel` that caught it: another one, the `timeout` that
     /// asked, which then answers that its time is up, or the task. As long as others are live inside of
     /// that, in another branch of a `join` for instance, it waits for them: they have been asked as well,
-    /// and may be cleaning up. If one of them receives it then, and swallows it, it waits for that one's end.
+    /// and may be cleaning up. If one of them receives it then, and swallows it, it is made once more.
     ///
     /// # Panics
     ///
@@ -216,7 +215,7 @@ impl Cancelled {
     pub fn resume(self) -> Resume {
         Resume {
             why: self.why,
-            has_asked: false,
+            asked: 0,
         }
     }
 }
@@ -238,12 +237,17 @@ impl From<Cancelled> for std::io::Error {
 const NOTHING_TO_CANCEL: &str = "heist: `Cancelled::resume` was polled where there is nothing to \
                                  cancel: outside of a task";
 
+/// How often code that lets a request go on makes it, while somebody beside takes it and swallows it. One that swallows
+/// each and goes on would keep the task busy, and is then left alone.
+const PATIENCE: u8 = 50;
+
 /// The future of [`Cancelled::resume`]. It is never ready.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct Resume {
     why: Why,
-    has_asked: bool,
+    /// How often the request was made, or put off since others were live beside.
+    asked: u8,
 }
 
 impl Future for Resume {
@@ -255,9 +259,17 @@ impl Future for Resume {
             let side = polling.make_side();
             let parent = parent(polling, &side);
             let owner = polling.owner();
-            let has_asked = std::mem::replace(&mut self.has_asked, true);
-            side.record
-                .resume(&owner, parent, &self.why, has_asked, cx.waker());
+            let record = &side.record;
+            if self.asked == PATIENCE {
+                return record.resume_alone(&owner, parent, &self.why, cx.waker());
+            }
+            match record.resume(&owner, parent, &self.why) {
+                Asked::Waits => return,
+                Asked::Later => {}
+                // Somebody who enters in this very poll may take it.
+                Asked::Now => cx.waker().wake_by_ref(),
+            }
+            self.asked += 1;
         });
         Poll::Pending
     }
@@ -424,9 +436,18 @@ impl Limit {
         }
     }
 
+    /// What it is for is about to be dropped, since it is given no more time; the limit is then to give up. The holder
+    /// may be polled elsewhere than before.
+    pub fn end(&mut self) {
+        self.poll(|| ());
+        if let Some(place) = &self.place {
+            place.side.record.end(place.key);
+        }
+    }
+
     /// The limit is to answer that its time is up, and a future inside of type `F` ends with it. True if code in
     /// there has caught a request from further out, and could not let it go on: it goes on now, and the limit is to
-    /// answer at its next poll, so that whoever made it comes first.
+    /// answer at its next poll, so that whoever made it comes first. Also if such a request waits.
     #[must_use]
     pub fn give_up<F>(&self) -> bool {
         // A future that is borrowed is not cut: whoever has it may poll it on.
@@ -439,9 +460,8 @@ impl Limit {
     }
 
     /// What it is for has ended early, and with it the `catch_cancel` right around it, which is its holder's: what
-    /// code inside has caught goes on to what is around both. The holder may be polled elsewhere than before.
-    pub fn give_up_with_region(&mut self) {
-        self.poll(|| ());
+    /// code inside has caught goes on to what is around both.
+    pub fn give_up_with_region(&self) {
         if let Some(place) = &self.place {
             let record = &place.side.record;
             let _: bool = record.give_up(place.key, Inside::EndsWithRegion);

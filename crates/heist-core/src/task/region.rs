@@ -3,7 +3,7 @@
 //! # The tree
 //!
 //! A *region* is a `catch_cancel` future from its first poll inside a task until it is ready, has
-//! received a request, is dropped, or is cut (edge r12). A *limit* is a `timeout` that a region was polled inside of.
+//! received a request, or is dropped. A *limit* is a `timeout` that a region was polled inside of.
 //! Both are nodes of a tree, whose root is the task; the parent of a node is what it was last polled
 //! inside of. A task without regions has no record, and a limit without regions no node. The main
 //! future of `run` has a record of the same kind (`keeper.rs`); its word only holds the flags of
@@ -30,11 +30,10 @@
 //! | r5 request  | an explicit canceller               | [`Record::request`], [`Record::request_along`] | tells, or edge c1 |
 //! | r6 close    | the end of the loop, after edge c2  | [`Record::close`]    | tells, unless the task is in cleanup      |
 //! | r7 expire   | the runner, a limit whose time is up| [`Record::expire`]   | tells, or answers that none is inside     |
-//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside; see below of a second time |
+//! | r8 resume   | the runner, who caught a request    | [`Record::resume`]   | makes the request again, at its source, when nothing is live beside |
 //! | r9 uncancel | the runner                          | [`Record::uncancel`] | takes requests to the task back           |
 //! | r10 again   | the runner, a group that fails after its body has caught a request | [`Record::again`] | makes the last delivered request to the task again |
 //! | r11 pass on | the runner, a limit that cuts the code that caught a request from further out | [`Record::give_up`] | as r8, for that code |
-//! | r12 cut     | the runner, a limit that gives up and ends with what is inside | the same | the regions inside are live no more, as by r4 |
 //!
 //! # Invariants
 //!
@@ -69,10 +68,10 @@
 //! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
 //! If it has moved to another task instead, with that region, it makes the request again if it is polled there.
 //!
-//! Code that resumes is polled on, and it may find its request gone: received by somebody beside, who has swallowed
-//! it. Then it asks again when nothing is live beside, and keeps nothing put off in the meantime; a waker of its
-//! own (`resuming`) has it look. Put off each time, it would meet each region that the other enters next, in
-//! one poll after the other, and the task would be busy until that one ends.
+//! What waits like this is received, in the end, by whatever enters next, and that may swallow it and enter another
+//! region, beside which the code that resumes puts it off again, in the next poll. With code that does so for ever the
+//! task would be busy. After some times (`PATIENCE` in `catch.rs`) it is not put off: a waker (`resuming`) has
+//! the code that resumes look again when a region has gone, and it asks if none is left beside.
 //!
 //! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
 //! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
@@ -81,9 +80,7 @@
 //! the code around goes on and enters one region after the other.
 //!
 //! A region that the holder keeps without polling it is live all the same, so a request waits for
-//! it: nobody can know whether it will be polled again. But a limit that gives up does not poll again what ends
-//! with it, so it cuts the regions in there. One that is polled all the same, since the code inside has handed it
-//! on or was taken out of the limit, enters as if it were new. A region that is forgotten (`mem::forget`) is
+//! it: nobody can know whether it will be polled again. A region that is forgotten (`mem::forget`) is
 //! live until the task is doomed.
 //!
 //! # What it costs
@@ -100,8 +97,8 @@
 //! inside it: at once if there was none, or because all were dropped, or by r8. If it gives up, it
 //! takes the one delivery as its own. Whoever asked further out at the same time (the task, or an
 //! outer limit) is still to be served: their requests are made again when the limit gives up
-//! (`give_up`), since whoever made it may keep it; or, if regions are live by then in a future that is borrowed,
-//! by its r4. The delivery may have been to another limit inside of it, which ends with it and
+//! (`give_up`), since whoever made it may keep it; or, if regions are live inside it by then, which are
+//! to be dropped, by its r4. The delivery may have been to another limit inside of it, which ends with it and
 //! does not give up: what that one shares with sources further out is made again as well. If it does not end with
 //! it, but is kept and polled on (edge r2), it has what the others have not.
 //!
@@ -117,8 +114,13 @@
 //! one would come first. The limit of a group's body is right inside of a region of the group's own, which ends with
 //! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
 //! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes
-//! the request back, waits for ever. What was put off inside of a region that is cut (r8) goes on as well. What makes
-//! a request again on the way up (r8, r10), or takes it back (r9), has it forgotten.
+//! the request back, waits for ever. What makes a request again on the way up (r8, r10), or takes it back (r9), has it
+//! forgotten. It may wait there when the limit gives up, since the last delivery inside has made what was put off for
+//! it: then as well the limit answers at its next poll, once.
+//!
+//! If regions are live inside that are given no more time, the future is dropped before the limit gives up, as nobody
+//! would poll them and others would wait for them; the limit takes over what is known and kept in there (`end`). To
+//! take the nodes out without dropping the future was tried, and takes from the regions in a future that is kept.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
@@ -235,7 +237,7 @@ struct Tree<O> {
     count: usize,
     /// A request that waits until nothing is live in the task.
     put_off: Option<Why>,
-    /// Who has let a request go on once, and looks again when a region has gone.
+    /// Who would let a request go on, was put off too often, and looks again when a region has gone.
     resuming: Vec<Waker>,
     /// Invariant 7.
     owner: Option<O>,
@@ -289,6 +291,8 @@ struct Limit {
     caught: Vec<Why>,
     /// What goes on by edge r11, until the limit answers: then it gives up once more.
     passes_on: Vec<Why>,
+    /// It was to answer later.
+    is_late: bool,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -330,6 +334,17 @@ pub(crate) enum Inside {
     EndsWithRegion,
 }
 
+/// What has become of a request that is let go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It is made, at its source.
+    Now,
+    /// It is put off, until nothing is live beside.
+    Later,
+    /// It was put off before.
+    Waits,
+}
+
 /// What a poll of a region must do.
 #[derive(Debug)]
 #[must_use]
@@ -338,8 +353,6 @@ pub(crate) enum Polled {
     Poll,
     /// Drop what is inside and answer "cancelled". The region is no node any more.
     Deliver(Why),
-    /// Enter: the region is no node any more, since a limit around it was to end with what is inside.
-    Enter,
 }
 
 /// What is to be done after the lock was released.
@@ -530,7 +543,7 @@ impl<O: Owner> Record<O> {
 
     /// What a region that another task polls was told, if a limit did.
     pub(crate) fn told_by_limit(&self, key: Key) -> Option<Why> {
-        match &self.0.lock().nodes.get(&key)?.kind {
+        match &self.0.lock().nodes[&key].kind {
             Kind::Region { told, .. } => told.clone().filter(|why| why.source != Source::Task),
             Kind::Limit(_) => None,
         }
@@ -557,11 +570,6 @@ impl<O: Owner> Record<O> {
         loop {
             let mut effects = Effects::none();
             let mut tree = self.0.lock();
-            if !tree.nodes.contains_key(&key) {
-                drop(tree);
-                new.into_iter().for_each(O::drop_waker);
-                return Polled::Enter;
-            }
             tree.move_to(key, parent, &mut effects);
             if let Some(why) = tree.told(key) {
                 tree.deliver(key, &mut effects);
@@ -708,8 +716,21 @@ impl<O: Owner> Record<O> {
         waits && !self.is_spent(key, waker)
     }
 
-    /// A limit is to answer that its time is up: see the module. True if what code inside has caught from further
-    /// out goes on now (edge r11): whoever made it comes first, and the limit gives up once more, to answer.
+    /// The future of a limit is to be dropped before the limit gives up, since it is given no more time. What those
+    /// inside know of requests from further out, the limit knows from now on.
+    pub(crate) fn end(&self, key: Key) {
+        let mut tree = self.0.lock();
+        tree.end_inside(key);
+        let shared = tree.take_from_inside(key, |limit| &mut limit.shared);
+        tree.keep_shared(key, shared);
+        let mut caught = tree.take_from_inside(key, |limit| &mut limit.caught);
+        caught.append(&mut tree.take_put_off_inside(key));
+        tree.keep_caught(key, caught);
+    }
+
+    /// A limit is to answer that its time is up: see the module. True if it is to give up once more, and to answer
+    /// then, so that somebody further out comes first: what code inside has caught goes on now (edge r11), or
+    /// what was asked there waits.
     #[must_use]
     pub(crate) fn give_up(&self, key: Key, inside: Inside) -> bool {
         let mut effects = Effects::none();
@@ -721,37 +742,34 @@ impl<O: Owner> Record<O> {
     }
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
-    /// `at` is what that code is polled inside of. Once it `has_asked`, the request waits, or somebody beside has
-    /// received and swallowed it: then it asks again, but disturbs nobody. `waker` is left for when a region
-    /// beside has gone.
-    pub(crate) fn resume(
-        &self,
-        owner: &O,
-        at: Option<Key>,
-        why: &Why,
-        has_asked: bool,
-        waker: &Waker,
-    ) {
+    /// `at` is what that code is polled inside of.
+    pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) -> Asked {
+        let mut effects = Effects::none();
+        let mut tree = self.0.lock();
+        let why = tree.inside_source(at, why);
+        let asked = tree.request_around(owner, at, why, &mut effects);
+        drop(tree);
+        effects.run();
+        asked
+    }
+
+    /// Edge r8 by code whose request was put off often enough: is put off no more, but leaves `waker` until a region
+    /// has gone.
+    pub(crate) fn resume_alone(&self, owner: &O, at: Option<Key>, why: &Why, waker: &Waker) {
         // Cloning is user code, so not under the lock.
         let mut waker = Some(waker.clone());
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let mut why = why.clone();
-        match why.source {
-            Source::Limit(key) if tree.is_inside(at, Some(key)) => {}
-            // The error was carried out of the limit.
-            _ => why.source = Source::Task,
-        }
-        let is_busy = tree.is_busy(tree.around(at, why.source));
-        if !(is_busy && has_asked) {
+        let why = tree.inside_source(at, why);
+        let around = tree.around(at, why.source);
+        if !tree.is_busy(around) {
             tree.request_around(owner, at, why, &mut effects);
-        }
-        // Dropped with the last region at the latest, as everybody's here.
-        if is_busy {
-            let is_other = |kept: &Waker| waker.as_ref().is_some_and(|new| !kept.will_wake(new));
-            if tree.resuming.iter().all(is_other) {
-                tree.resuming.extend(waker.take());
-            }
+        } else if let Some(new) = waker.take_if(|new| {
+            let kept = &tree.resuming;
+            kept.iter().all(|kept| !kept.will_wake(new))
+        }) {
+            // Taken out with the last region at the latest.
+            tree.resuming.push(new);
         }
         drop(tree);
         effects.run();
@@ -851,6 +869,17 @@ impl<O: Owner> Tree<O> {
         key
     }
 
+    /// A request that code which is polled inside of `at` lets go on: of the task, if the error was carried out of
+    /// its limit.
+    fn inside_source(&self, at: Option<Key>, why: &Why) -> Why {
+        let mut why = why.clone();
+        match why.source {
+            Source::Limit(key) if self.is_inside(at, Some(key)) => {}
+            _ => why.source = Source::Task,
+        }
+        why
+    }
+
     /// What receives a request of `source` that goes on from `at`: the innermost region around, the limit that has
     /// asked, or the task.
     fn around(&self, mut at: Option<Key>, source: Source) -> Option<Key> {
@@ -871,28 +900,40 @@ impl<O: Owner> Tree<O> {
     }
 
     /// Edges r8, r10 and r11: a request to what is around the code that is polled inside of `at`.
-    fn request_around(&mut self, owner: &O, at: Option<Key>, why: Why, effects: &mut Effects<O>) {
+    fn request_around(
+        &mut self,
+        owner: &O,
+        at: Option<Key>,
+        why: Why,
+        effects: &mut Effects<O>,
+    ) -> Asked {
         self.forget_caught(at, why.source);
         let around = self.around(at, why.source);
-        match around {
-            Some(key) if self.is_busy(around) => {
+        if !self.is_busy(around) {
+            match why.source {
+                Source::Limit(_) => self.request_at(why, effects),
+                Source::Task => self.request_task(owner, why, effects),
+            }
+            return Asked::Now;
+        }
+        let waits = match around {
+            Some(key) => {
                 if why.source == Source::Task {
                     self.keeping.insert(key);
                 }
                 let put_off = &mut self.node(key).put_off;
-                if put_off.iter().all(|other| other.source != why.source) {
-                    put_off.push(why);
-                }
+                let waits = put_off.iter().any(|other| other.source == why.source);
+                put_off.extend((!waits).then_some(why));
+                waits
             }
             // Only a request to the task has no limit around that code.
-            None if self.is_busy(None) => {
+            None => {
+                let waits = self.put_off.is_some();
                 self.put_off.get_or_insert(why);
+                waits
             }
-            _ => match why.source {
-                Source::Limit(_) => self.request_at(why, effects),
-                Source::Task => self.request_task(owner, why, effects),
-            },
-        }
+        };
+        if waits { Asked::Waits } else { Asked::Later }
     }
 
     /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
@@ -1207,26 +1248,22 @@ impl<O: Owner> Tree<O> {
     /// Edge r4.
     fn leave(&mut self, key: Key, effects: &mut Effects<O>) {
         match self.nodes.get(&key).map(|node| &node.kind) {
-            // It was delivered, or cut.
+            // It was delivered.
             None => {}
             Some(Kind::Limit(_)) => self.leave_limit(key, effects),
             Some(Kind::Region { .. }) => {
                 self.live -= 1;
                 let parent = self.remove(key, effects);
-                self.regions_have_gone(parent, effects);
+                self.check_above(parent, effects);
+                if self.live == 0 {
+                    let owner = self.owner.as_ref().or(effects.gone.as_ref());
+                    effects.push =
+                        owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
+                }
+                // After edge c5: what is made now may take edge c1, which may be the one that pushes.
+                self.make_put_off(parent, effects);
             }
         }
-    }
-
-    /// Regions have gone from inside of `at` that were not delivered.
-    fn regions_have_gone(&mut self, at: Option<Key>, effects: &mut Effects<O>) {
-        self.check_above(at, effects);
-        if self.live == 0 {
-            let owner = self.owner.as_ref().or(effects.gone.as_ref());
-            effects.push = owner.and_then(|owner| owner.leave_region(self.requested.is_some()));
-        }
-        // After edge c5: what is made now may take edge c1, which may be the one that pushes.
-        self.make_put_off(at, effects);
     }
 
     fn leave_limit(&mut self, key: Key, effects: &mut Effects<O>) {
@@ -1322,18 +1359,13 @@ impl<O: Owner> Tree<O> {
 
     /// A limit gives up: makes again what it and those inside of it share with sources further out, and, for what is
     /// around, what code has caught of them that ends. True if it is to answer later: see edge r11. While regions
-    /// are live inside of a future that stays, all of that waits, each for its own end.
+    /// are live inside, all of that waits, the former each for its own end, and the latter for that of this limit.
     fn gives_up(&mut self, limit: Key, inside: Inside, effects: &mut Effects<O>) -> bool {
         self.end_inside(limit);
         let mut around = self.nodes[&limit].parent;
         let mut caught = self.take_caught(limit, inside);
         if inside == Inside::Stays {
             self.hand_up_caught(around, std::mem::take(&mut caught));
-            if self.nodes[&limit].inside > 0 {
-                return false;
-            }
-        } else {
-            caught.extend(self.cut_inside(limit, effects));
         }
         if let (Inside::EndsWithRegion, Some(region)) = (inside, around) {
             let node = &self.nodes[&region];
@@ -1343,6 +1375,11 @@ impl<O: Owner> Tree<O> {
         }
         // What a limit that has gone asked for is nobody's any more.
         caught.retain(|why| self.is_above(around, why));
+        let is_asked = self.request_above(around).is_some();
+        if self.node(limit).inside > 0 {
+            self.keep_caught(limit, caught);
+            return false;
+        }
         let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
         self.request_again(shared, effects);
         if let Kind::Limit(limit) = &mut self.node(limit).kind {
@@ -1352,30 +1389,14 @@ impl<O: Owner> Tree<O> {
         let mut passes_on = self.take_from_inside(limit, |limit| &mut limit.passes_on);
         passes_on.extend(caught.iter().cloned());
         self.pass_on(around, caught, effects);
-        let later = !passes_on.is_empty();
-        if let Kind::Limit(limit) = &mut self.node(limit).kind {
-            limit.passes_on = passes_on;
-        }
+        let is_first = !passes_on.is_empty();
+        let Kind::Limit(limit) = &mut self.node(limit).kind else {
+            return false;
+        };
+        limit.passes_on = passes_on;
+        let later = is_first || is_asked && !limit.is_late;
+        limit.is_late |= later;
         later
-    }
-
-    /// Ends the regions inside of a limit that is to end with what is inside: nobody polls them any more, so nobody
-    /// is to wait for them until they are dropped. Answers with what was put off in there.
-    fn cut_inside(&mut self, limit: Key, effects: &mut Effects<O>) -> Vec<Why> {
-        let mut put_off = Vec::new();
-        if self.nodes[&limit].inside == 0 {
-            return put_off;
-        }
-        for key in self.inside(limit) {
-            self.look();
-            if let Kind::Region { .. } = self.nodes[&key].kind {
-                put_off.append(&mut self.node(key).put_off);
-                self.live -= 1;
-                self.remove(key, effects);
-            }
-        }
-        self.regions_have_gone(self.nodes[&limit].parent, effects);
-        put_off
     }
 
     /// What the code inside of a limit has caught from further out, as far as it ends; otherwise what only the limit
@@ -1399,6 +1420,22 @@ impl<O: Owner> Tree<O> {
         }
     }
 
+    /// What waits inside of the regions in a limit that is from further out.
+    fn take_put_off_inside(&mut self, limit: Key) -> Vec<Why> {
+        let inside = self.inside(limit);
+        let mut taken = Vec::new();
+        for key in &inside {
+            self.look();
+            let node = self.node(*key);
+            if let Kind::Region { .. } = node.kind {
+                let (further, kept) = split_from(&inside, &mut node.put_off);
+                node.put_off = kept;
+                taken.extend(further);
+            }
+        }
+        taken
+    }
+
     /// What a limit and those inside of it have on this list of theirs from sources further out than itself.
     fn take_from_inside(
         &mut self,
@@ -1406,19 +1443,15 @@ impl<O: Owner> Tree<O> {
         list: impl Fn(&mut Limit) -> &mut Vec<Why>,
     ) -> Vec<Why> {
         let inside = self.inside(limit);
-        let is_further_out = |why: &Why| match why.source {
-            Source::Limit(source) => inside.binary_search(&source).is_err(),
-            Source::Task => true,
-        };
         let mut taken = Vec::new();
         for key in &inside {
             self.look();
             if let Kind::Limit(inner) = &mut self.node(*key).kind {
                 let list = list(inner);
                 // What those inside have asked for stays with them: they may be polled on.
-                let (further, kept) = std::mem::take(list).into_iter().partition(is_further_out);
+                let (further, kept) = split_from(&inside, list);
                 *list = kept;
-                taken.extend::<Vec<Why>>(further);
+                taken.extend(further);
             }
         }
         taken
@@ -1523,4 +1556,13 @@ impl<O: Owner> Tree<O> {
             self.tell(key, effects);
         }
     }
+}
+
+/// Those of a list whose sources are none of these nodes, and the others.
+fn split_from(inside: &[Key], list: &mut Vec<Why>) -> (Vec<Why>, Vec<Why>) {
+    let is_further_out = |why: &Why| match why.source {
+        Source::Limit(source) => inside.binary_search(&source).is_err(),
+        Source::Task => true,
+    };
+    std::mem::take(list).into_iter().partition(is_further_out)
 }

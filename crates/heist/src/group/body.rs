@@ -122,11 +122,15 @@ impl<F: Future> Future for Body<F> {
                 return Poll::Pending;
             }
         };
-        if self.cleanup || output.is_none() {
+        let gives_up = self.cleanup || output.is_none();
+        if gives_up {
+            self.as_mut().project().limit.end();
+        }
+        self.as_mut().drop_body();
+        if gives_up {
             // What the body has caught of others than the group goes on: it was cut, or has ended for the group.
             self.as_mut().project().limit.give_up_with_region();
         }
-        self.as_mut().drop_body();
         *self.project().limit = Limit::new();
         Poll::Ready(output)
     }

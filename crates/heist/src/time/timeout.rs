@@ -3,8 +3,8 @@
 //! | phase   | begins                                         | ends with                              |
 //! |---------|------------------------------------------------|----------------------------------------|
 //! | running | at once                                        | the output; the deadline               |
-//! | cleanup | at the deadline, if a region inside was asked  | the output; `cleanup_within`; nobody inside cleans up or will be asked |
-//! | over    | at either end without an output, if what cleaned up was asked to by somebody further out | the next poll: that somebody comes first |
+//! | cleanup | at the deadline, if a region inside was asked  | the output; `cleanup_within`, and the future is dropped; nobody inside cleans up or will be asked |
+//! | over    | at either end without an output, if what cleaned up was asked to by somebody further out, or that somebody waits | the next poll: that somebody comes first |
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
+use std::mem::needs_drop;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -84,7 +85,8 @@ use super::{Instant, Sleep, sleep_until};
 /// # Cancel safety
 ///
 /// Dropping a `Timeout` drops the future inside. At the deadline that future is not dropped yet, but
-/// together with the `Timeout`; keep it by passing `&mut future`.
+/// together with the `Timeout`, or at the end of [`cleanup_within`](Timeout::cleanup_within); keep it by passing
+/// `&mut future`.
 #[track_caller]
 pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoFuture> {
     timeout_at(Instant::now() + duration, future)
@@ -118,7 +120,7 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 #[track_caller]
 pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
     Timeout {
-        future: future.into_future(),
+        future: Some(future.into_future()),
         limit: Limit::new(),
         sleep: sleep_until(deadline),
         site: Location::caller(),
@@ -127,6 +129,9 @@ pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::Int
         handed: Handed::default(),
     }
 }
+
+const CUT: &str =
+    "a `timeout` whose future was dropped at the end of its `cleanup_within` was asked for it";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -146,9 +151,9 @@ pin_project! {
     #[must_use = "futures do nothing until they are awaited"]
     #[derive(Debug)]
     pub struct Timeout<F> {
-        // Dropped first, so that the regions inside leave before the limit does.
+        // Dropped first, so that the regions inside leave before the limit does. None when it was cut.
         #[pin]
-        future: F,
+        future: Option<F>,
         limit: Limit,
         sleep: Sleep,
         site: &'static Location<'static>,
@@ -168,8 +173,12 @@ impl<F> Timeout<F> {
     /// use std::{future::ready, time::Duration};
     /// assert_eq!(timeout(Duration::MAX, ready(1)).get_ref().clone().into_inner(), 1);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the future is gone, since [`cleanup_within`](Timeout::cleanup_within) was over.
     pub fn get_ref(&self) -> &F {
-        &self.future
+        self.future.as_ref().expect(CUT)
     }
 
     /// Borrows the future inside, mutably.
@@ -183,8 +192,12 @@ impl<F> Timeout<F> {
     /// *limited.get_mut() = ready(2);
     /// # let _ = limited;
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_ref`](Timeout::get_ref).
     pub fn get_mut(&mut self) -> &mut F {
-        &mut self.future
+        self.future.as_mut().expect(CUT)
     }
 
     /// Drops the timer and hands the future out.
@@ -197,12 +210,16 @@ impl<F> Timeout<F> {
     /// let future = timeout(Duration::MAX, ready(1)).into_inner();
     /// # let _ = future;
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_ref`](Timeout::get_ref).
     pub fn into_inner(self) -> F {
-        self.future
+        self.future.expect(CUT)
     }
 
-    /// Bounds how long the future may clean up after the deadline: if it is not ready then, the
-    /// answer is [`Elapsed`], and what cleans up is dropped with the timeout.
+    /// Bounds how long the future may clean up after the deadline: if it is not ready then, it is dropped, and the
+    /// answer is [`Elapsed`].
     ///
     /// Default: no bound. Any length; zero answers at the deadline, after one more poll.
     ///
@@ -289,7 +306,7 @@ impl<F: Future> Future for Timeout<F> {
         let mut this = self.project();
         loop {
             if !matches!(this.phase, Phase::Over { .. }) {
-                let future = this.future.as_mut();
+                let future = this.future.as_mut().as_pin_mut().expect(CUT);
                 if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
                     this.handed.finish();
                     return Poll::Ready(Ok(output));
@@ -324,6 +341,11 @@ impl<F: Future> Future for Timeout<F> {
                 Phase::Cleanup { .. } if this.cleanup.is_none() => return Poll::Pending,
                 Phase::Cleanup { since } => {
                     let outcome = std::task::ready!(this.sleep.poll_unbudgeted(cx));
+                    if needs_drop::<F>() {
+                        // Nobody is to wait for the regions in there, which are polled no more.
+                        this.limit.end();
+                        this.future.set(None);
+                    }
                     (since, outcome.is_err())
                 }
                 Phase::Over { deadline } => (deadline, false),

@@ -223,7 +223,7 @@ fn poll(cell: &Arc<Cell>) -> bool {
             false
         }
         Some(key) => match cell.record.poll(key, None, &waker) {
-            Polled::Poll | Polled::Enter => false,
+            Polled::Poll => false,
             Polled::Deliver(why) => {
                 cell.set(None, Some(End::Caught));
                 // SAFETY: as above.
@@ -583,7 +583,7 @@ fn models_a_request_waits_for_a_region_that_leaves() {
             if again {
                 cell.record.again(&owner, None);
             } else {
-                cell.record.resume(&owner, None, &why, false, Waker::noop());
+                cell.record.resume(&owner, None, &why);
             }
             end_poll(&cell);
             leaver.join().unwrap();
@@ -617,39 +617,12 @@ fn models_a_request_waits_for_a_region_that_leaves() {
     });
 }
 
-/// A limit that gives up cuts a region inside of it, while that is dropped on another thread: it goes once, and what was
-/// caught inside goes on and drops the task.
+/// Code that was put off too often looks while the region beside leaves on another thread: it asks, or is woken to look
+/// once more.
 ///
-/// Fails when `cut_inside` does nothing, counts no region out, or leaves REGION set; and when `leave` takes a node
-/// for granted.
+/// Fails when `resume_alone` leaves no waker, and when `leave` wakes none.
 #[test]
-fn models_a_limit_cuts_a_region_that_leaves() {
-    // Counted: 10.
-    model(5, || {
-        let (cell, owner, _) = cleaning();
-        let limit = cell.record.enter_limit(&owner, None);
-        let region = enter(&cell, &owner, Some(limit), Waker::noop().clone());
-        cell.ask();
-        let polled = cell.record.poll(region, Some(limit), Waker::noop());
-        assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
-        let stuck = enter(&cell, &owner, Some(limit), Waker::noop().clone());
-        let leaver = spawn(&cell, move |cell| cell.record.leave(stuck));
-        let later = cell.record.give_up(limit, Inside::Ends);
-        assert!(later, "it was caught inside");
-        end_poll(&cell);
-        assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
-        leaver.join().unwrap();
-        cell.record.leave(limit);
-        assert_freed(&cell);
-    });
-}
-
-/// Code that has let its request go on before looks again, while the region beside leaves on another thread: it
-/// asks, or is woken to look once more.
-///
-/// Fails when `resume` leaves no waker, and when `leave` wakes none.
-#[test]
-fn models_code_that_has_asked_waits_for_a_region_that_leaves() {
+fn models_code_that_was_put_off_waits_for_a_region_that_leaves() {
     // Counted: 7.
     model(3, || {
         let (cell, owner, why) = cleaning();
@@ -657,11 +630,11 @@ fn models_code_that_has_asked_waits_for_a_region_that_leaves() {
         let leaver = spawn(&cell, move |cell| cell.record.leave(beside));
         let woken = Plain::new(Count::default());
         let waker = Waker::from(woken.clone());
-        cell.record.resume(&owner, None, &why, true, &waker);
+        cell.record.resume_alone(&owner, None, &why, &waker);
         leaver.join().unwrap();
         if !cell.state.snapshot().is_cancelled() {
             assert_eq!(woken.get(), 1, "nobody has it look again");
-            cell.record.resume(&owner, None, &why, true, &waker);
+            cell.record.resume_alone(&owner, None, &why, &waker);
         }
         end_poll(&cell);
         assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
@@ -682,7 +655,7 @@ fn models_a_request_waits_for_a_region_that_catches() {
         let beside = enter(&cell, &owner, None, waker);
         cell.set(Some(beside), Some(End::Caught));
         let asker = spawn(&cell, Task::ask);
-        cell.record.resume(&owner, None, &why, false, Waker::noop());
+        cell.record.resume(&owner, None, &why);
         end_poll(&cell);
         asker.join().unwrap();
         assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
@@ -711,15 +684,14 @@ fn models_a_limit_waits_for_a_region_that_leaves() {
                 assert!(expire(), "there is one inside");
                 match cell.record.poll(first, inside, Waker::noop()) {
                     Polled::Deliver(why) => why,
-                    Polled::Poll | Polled::Enter => panic!("it was told"),
+                    Polled::Poll => panic!("it was told"),
                 }
             });
             let beside = enter(&cell, &owner, inside, Waker::noop().clone());
             let leaver = spawn(&cell, move |cell| cell.record.leave(beside));
             let waits = match &caught {
                 Some(why) => {
-                    cell.record
-                        .resume(&owner, inside, why, false, Waker::noop());
+                    cell.record.resume(&owner, inside, why);
                     !cell.record.is_spent(limit, &waker)
                 }
                 None => expire(),

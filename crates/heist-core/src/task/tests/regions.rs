@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::task::region::{Inside, Key, Owner, Polled, Record, Why};
+use crate::task::region::{Asked, Inside, Key, Owner, Polled, Record, Why};
 use crate::task::state::{Close, Complete, Park, Start, State, Wake};
 use std::panic::Location;
 use std::sync::Arc;
@@ -117,7 +117,6 @@ impl Task {
         match self.record.poll(node.key, parent, &node.waker) {
             Polled::Poll => None,
             Polled::Deliver(why) => Some(why.reason.as_deref().unwrap_or("time").into()),
-            Polled::Enter => panic!("it was cut"),
         }
     }
 
@@ -125,7 +124,7 @@ impl Task {
     fn catch(&self, node: &Node, parent: Option<Key>) -> Why {
         match self.record.poll(node.key, parent, &node.waker) {
             Polled::Deliver(why) => why,
-            Polled::Poll | Polled::Enter => panic!("it was not told"),
+            Polled::Poll => panic!("it was not told"),
         }
     }
 
@@ -415,10 +414,10 @@ fn r7_a_limit_inside_a_cleanup_leaves_that_alone() {
     assert!(!task.record.is_spent(outer.key, Waker::noop()));
 }
 
-/// A limit gives up although a region is live inside it, which is to be dropped: nobody waits for that, and what
-/// others asked is asked again at once.
+/// A limit gives up although a region is live inside it, which is to be dropped: only then is asked again what
+/// others asked.
 #[test]
-fn r7_a_limit_that_gives_up_cuts_what_is_dropped_with_it() {
+fn r7_a_limit_that_gave_up_waits_for_what_is_dropped_with_it() {
     let task = Task::new();
     let limit = task.limit(None);
     let at = Some(limit.key);
@@ -429,8 +428,8 @@ fn r7_a_limit_that_gives_up_cuts_what_is_dropped_with_it() {
     let cleanup = task.enter(at);
     let _ = task.record.give_up(limit.key, Inside::Ends);
     assert_eq!(cleanup.wakes(), 0);
-    assert!(task.is_cancelled());
     task.record.leave(cleanup.key);
+    assert!(!task.is_cancelled());
     task.record.leave(limit.key);
     assert!(task.is_cancelled());
 }
@@ -443,18 +442,15 @@ fn r8_a_resumed_request_goes_to_what_is_around() {
     let region = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     let why = task.catch(&region, Some(limit.key));
-    task.record
-        .resume(&task.owner, Some(limit.key), &why, false, Waker::noop());
+    task.record.resume(&task.owner, Some(limit.key), &why);
     assert!(task.record.is_spent(limit.key, Waker::noop()));
     assert_eq!((outer.wakes(), task.is_cancelled()), (0, false));
     // Carried out of the limit: it is the task's.
-    task.record
-        .resume(&task.owner, Some(outer.key), &why, false, Waker::noop());
+    task.record.resume(&task.owner, Some(outer.key), &why);
     assert_eq!(outer.wakes(), 1);
     task.record.leave(limit.key);
     assert_eq!(task.poll(&outer, None).as_deref(), Some("time"));
-    task.record
-        .resume(&task.owner, None, &why, false, Waker::noop());
+    task.record.resume(&task.owner, None, &why);
     assert!(task.is_cancelled());
 }
 
@@ -496,8 +492,7 @@ fn r8_a_resumed_request_waits_for_what_is_beside() {
         // The second one has not ended its cleanup, in which it catches further requests.
         let cleanup = task.enter(at);
         for _ in 0..2 {
-            task.record
-                .resume(&task.owner, at, &why, false, Waker::noop());
+            task.record.resume(&task.owner, at, &why);
         }
         assert_eq!((cleanup.wakes(), task.is_cancelled()), (0, false));
         assert_eq!(task.poll(&cleanup, at), None);
@@ -523,8 +518,7 @@ fn r8_a_resumed_request_waits_inside_of_the_region_around() {
         let why = task.catch(&first, at);
         let cleanup = task.enter(at);
         for _ in 0..2 {
-            task.record
-                .resume(&task.owner, at, &why, false, Waker::noop());
+            task.record.resume(&task.owner, at, &why);
         }
         assert_eq!((around.wakes(), cleanup.wakes()), (0, 0), "{edge}");
         match edge {
@@ -552,8 +546,7 @@ fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
         if again {
             task.record.again(&task.owner, None);
         } else {
-            task.record
-                .resume(&task.owner, None, &why, false, Waker::noop());
+            task.record.resume(&task.owner, None, &why);
         }
         assert_eq!(task.state().park(), Park::Idle);
         task.record.leave(beside.key);
@@ -562,51 +555,46 @@ fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
     }
 }
 
-/// What was let go on has reached somebody beside, who swallows it and goes on: that one is not asked again by
-/// the same code, however often it is polled, but the request waits for its end, and leaves no waker behind.
+/// Code that was put off often enough is put off no more: it looks again when a region has gone, and asks when nothing
+/// is live beside it. It leaves its waker once, and until then.
 #[test]
-fn r8_code_that_has_asked_before_disturbs_nobody() {
-    for in_limit in [false, true] {
-        let task = Task::new();
-        let limit = in_limit.then(|| task.limit(None));
-        let at = limit.as_ref().map(|limit| limit.key);
-        let [first, beside] = [task.enter(at), task.enter(at)];
-        match &limit {
-            Some(limit) => assert!(task.expire(limit)),
-            None => task.request("stop"),
-        }
-        let why = task.catch(&first, at);
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(wakes.clone());
-        let woken = || wakes.0.load(Ordering::Relaxed);
-        let go_on = |has_asked| {
-            let (record, owner) = (&task.record, &task.owner);
-            record.resume(owner, at, &why, has_asked, &waker);
-        };
-        go_on(false);
-        assert!(task.poll(&beside, at).is_some(), "told of the first");
-        assert_eq!(woken(), 1, "nothing is live: it was made");
-        let swallows = task.enter(at);
-        assert!(task.poll(&swallows, at).is_some());
-        for _ in 0..3 {
-            let goes_on = task.enter(at);
-            let before = woken();
-            for _ in 0..3 {
-                go_on(true);
-            }
-            assert_eq!(task.poll(&goes_on, at), None, "asked again");
-            assert_eq!((goes_on.wakes(), woken()), (0, before));
-            task.record.leave(goes_on.key);
-            assert_eq!(woken(), before + 1, "whoever waits looks again");
-        }
-        assert!(!task.is_cancelled());
-        go_on(true);
-        match &limit {
-            Some(limit) => assert!(task.record.is_spent(limit.key, Waker::noop())),
-            None => assert!(task.is_cancelled()),
-        }
-        assert_eq!(Arc::strong_count(&wakes), 2, "here and in `waker`");
+fn r8_code_that_was_put_off_too_often_disturbs_nobody() {
+    let task = Task::new();
+    let [first, beside] = [task.enter(None), task.enter(None)];
+    task.request("stop");
+    let why = task.catch(&first, None);
+    for asked in [Asked::Later, Asked::Waits] {
+        assert_eq!(task.record.resume(&task.owner, None, &why), asked);
     }
+    assert_eq!(task.poll(&beside, None).as_deref(), Some("stop"));
+    assert!(task.is_cancelled(), "nothing is live, so it was made");
+
+    let task = Task::new();
+    let [first, beside] = [task.enter(None), task.enter(None)];
+    task.request("stop");
+    let why = task.catch(&first, None);
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let resumes = || {
+        let (record, owner) = (&task.record, &task.owner);
+        record.resume_alone(owner, None, &why, &waker);
+    };
+    resumes();
+    assert_eq!(task.poll(&beside, None).as_deref(), Some("stop"));
+    for round in 1..4 {
+        assert_eq!(wakes.0.load(Ordering::Relaxed), round);
+        let next = task.enter(None);
+        for _ in 0..3 {
+            resumes();
+        }
+        assert_eq!(Arc::strong_count(&wakes), 3, "kept once");
+        assert_eq!((task.poll(&next, None), next.wakes()), (None, 0));
+        task.record.leave(next.key);
+    }
+    assert!(!task.is_cancelled());
+    resumes();
+    assert!(task.is_cancelled(), "nothing is live beside");
+    assert_eq!(Arc::strong_count(&wakes), 2);
 }
 
 /// The code that has let a request go on is dropped with the region around it: nobody makes that request
@@ -619,8 +607,7 @@ fn r8_what_is_put_off_goes_with_the_region_around() {
     let [first, beside] = [task.enter(at), task.enter(at)];
     task.request("stop");
     let why = task.catch(&first, at);
-    task.record
-        .resume(&task.owner, at, &why, false, Waker::noop());
+    task.record.resume(&task.owner, at, &why);
     task.record.leave(around.key);
     task.record.leave(beside.key);
     assert!(!task.is_cancelled());
@@ -636,8 +623,7 @@ fn r8_a_resumed_request_waits_inside_of_its_limit_alone() {
     let region = task.enter(Some(limit.key));
     assert!(task.expire(&limit));
     let why = task.catch(&region, Some(limit.key));
-    task.record
-        .resume(&task.owner, Some(limit.key), &why, false, Waker::noop());
+    task.record.resume(&task.owner, Some(limit.key), &why);
     assert!(task.record.is_spent(limit.key, Waker::noop()));
     assert_eq!(outside.wakes(), 0);
 }
@@ -653,8 +639,7 @@ fn r8_a_request_is_put_off_once() {
         task.request("stop");
         let why = task.catch(&first, at);
         for _ in 0..polls {
-            task.record
-                .resume(&task.owner, at, &why, false, Waker::noop());
+            task.record.resume(&task.owner, at, &why);
         }
         task.record.leave(beside.key);
         assert_eq!(around.wakes(), 1);
@@ -693,8 +678,7 @@ fn r9_uncancel_takes_back_what_was_put_off() {
         let [first, beside] = [task.enter(at), task.enter(at)];
         task.request("stop");
         let why = task.catch(&first, at);
-        task.record
-            .resume(&task.owner, at, &why, false, Waker::noop());
+        task.record.resume(&task.owner, at, &why);
         assert_eq!(task.record.uncancel(task.state()), 0);
         task.record.leave(beside.key);
         assert!(!task.is_cancelled());
@@ -809,7 +793,7 @@ fn r7_a_limit_that_gave_up_leaves_what_those_inside_of_it_share() {
         // Its `cleanup_within` is over, with a region inside or with none.
         let cleanup = stays.then(|| task.enter(at));
         let _ = task.record.give_up(middle.key, Inside::Ends);
-        assert!(task.is_cancelled());
+        assert_eq!(task.is_cancelled(), !stays);
         cleanup.iter().for_each(|node| task.record.leave(node.key));
         task.record.leave(inner.key);
         task.record.leave(middle.key);
@@ -832,8 +816,7 @@ fn r8_a_limit_that_is_resumed_leaves_what_those_inside_of_it_share() {
         assert!(task.expire(limit));
     }
     let why = task.catch(&region, at);
-    task.record
-        .resume(&task.owner, at, &why, false, Waker::noop());
+    task.record.resume(&task.owner, at, &why);
     assert!(task.record.is_spent(middle.key, Waker::noop()));
     assert!(!task.record.is_spent(outer.key, &outer.waker));
     let _ = task.record.give_up(middle.key, Inside::Ends);
@@ -883,8 +866,7 @@ fn r7_a_limit_that_moves_takes_along_what_it_shares_with_those_that_move() {
         };
         let parent = outer_moves.then(|| bring(&outer, None));
         let moved = bring(&inner, parent);
-        two.record
-            .resume(&two.owner, Some(moved), &why, false, Waker::noop());
+        two.record.resume(&two.owner, Some(moved), &why);
         assert!(two.record.is_spent(moved, Waker::noop()));
         let _ = two.record.give_up(moved, Inside::Ends);
         two.record.leave(moved);
@@ -913,8 +895,7 @@ fn r7_a_second_delivery_keeps_what_the_first_has_satisfied() {
             task.request("again");
         }
         let at = Some(outer.key);
-        task.record
-            .resume(&task.owner, at, &why, false, Waker::noop());
+        task.record.resume(&task.owner, at, &why);
         assert!(task.poll(&outer, Some(limit.key)).is_some());
         // Not in a poll, so that the request has something to push: once.
         assert_eq!(task.state().park(), Park::Idle);
@@ -949,8 +930,7 @@ fn r8_a_request_from_another_record_is_the_tasks() {
     assert!(one.expire(&limit));
     let why = one.catch(&region, Some(limit.key));
     let catching = two.enter(None);
-    two.record
-        .resume(&two.owner, Some(catching.key), &why, false, Waker::noop());
+    two.record.resume(&two.owner, Some(catching.key), &why);
     assert_eq!(catching.wakes(), 1);
     assert_eq!(two.poll(&catching, None).as_deref(), Some("time"));
 }
@@ -1142,8 +1122,7 @@ fn a_resumed_request_looks_at_those_it_tells() {
         assert!(task.expire(&limit));
         for region in nodes {
             let why = task.catch(&region, Some(limit.key));
-            task.record
-                .resume(&task.owner, Some(limit.key), &why, false, Waker::noop());
+            task.record.resume(&task.owner, Some(limit.key), &why);
         }
         assert!(task.record.is_spent(limit.key, Waker::noop()));
         task.record.leave(limit.key);
@@ -1165,8 +1144,7 @@ fn requests_that_are_put_off_cost_what_is_around_them() {
             let [first, beside] = [task.enter(at), task.enter(at)];
             assert!(task.expire(&limit));
             let why = task.catch(&first, at);
-            task.record
-                .resume(&task.owner, at, &why, false, Waker::noop());
+            task.record.resume(&task.owner, at, &why);
             (limit, beside)
         };
         for (limit, beside) in Vec::from_iter((0..limits).map(new)) {
@@ -1217,8 +1195,7 @@ fn r7_a_limit_moves_between_tasks_with_what_it_has_asked() {
         assert!(!two.record.is_spent(moved, Waker::noop()));
         // What was caught in the one task is let go on in the other.
         if let Some(why) = why {
-            two.record
-                .resume(&two.owner, parent, &why, false, Waker::noop());
+            two.record.resume(&two.owner, parent, &why);
             assert!(two.record.is_spent(moved, Waker::noop()));
             assert!(!two.is_cancelled());
         }
@@ -1299,8 +1276,7 @@ fn r8_what_is_put_off_follows_a_limit_that_moves() {
         assert!(one.expire(&limit));
         let why = one.catch(&region, at);
         let beside = one.enter(at);
-        one.record
-            .resume(&one.owner, at, &why, false, Waker::noop());
+        one.record.resume(&one.owner, at, &why);
         let carried = one.record.carry(limit.key).expect("it is a limit");
         let moved = two.record.bring_limit(&two.owner, None, carried);
         assert!(!one.record.is_spent(limit.key, &limit.waker));
@@ -1334,8 +1310,7 @@ fn r8_what_is_put_off_waits_for_a_limit_that_comes_back() {
         assert!(one.expire(&limit));
         let why = one.catch(&region, at);
         let beside = one.enter(at);
-        one.record
-            .resume(&one.owner, at, &why, false, Waker::noop());
+        one.record.resume(&one.owner, at, &why);
         let carried = one.record.carry(limit.key).expect("it is a limit");
         let moved = two.record.bring_limit(&two.owner, None, carried);
         if gone {
@@ -1381,11 +1356,11 @@ fn r11_a_limit_that_cuts_a_cleanup_passes_on_what_it_was_for() {
     let outer = task.limit(None);
     let inner = task.limit(Some(outer.key));
     let at = Some(inner.key);
+    let region = task.enter(at);
     assert!(
         !task.record.give_up(inner.key, Inside::Ends),
         "nothing was caught"
     );
-    let region = task.enter(at);
     assert!(task.expire(&outer));
     assert_eq!(task.poll(&region, at).as_deref(), Some("time"));
     assert!(
@@ -1448,13 +1423,14 @@ fn r11_a_limit_passes_on_nothing_that_is_over() {
     let region = task.enter(at);
     task.request("from outside");
     let why = task.catch(&region, at);
-    task.record
-        .resume(&task.owner, at, &why, false, Waker::noop());
-    assert!(task.is_cancelled());
+    task.record.resume(&task.owner, at, &why);
+    assert!(task.is_cancelled(), "it waits at its source");
     assert!(
-        !task.record.give_up(limit.key, Inside::Ends),
-        "it waits at its source"
+        task.record.give_up(limit.key, Inside::Ends),
+        "that is first"
     );
+    assert_eq!(task.record.uncancel(task.state()), 0);
+    assert!(!task.record.give_up(limit.key, Inside::Ends) && !task.is_cancelled());
 
     let task = Task::new();
     let limit = task.limit(None);
@@ -1490,8 +1466,9 @@ fn r11_what_a_limit_has_caught_goes_to_the_next_one() {
         if !live {
             task.record.leave(around.key);
         }
-        assert!(task.record.give_up(middle.key, Inside::Ends));
-        assert!(task.record.is_spent(outer.key, Waker::noop()));
+        // A region that is live has to be given up first.
+        assert_eq!(task.record.give_up(middle.key, Inside::Ends), !live);
+        assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !live);
         task.record.leave(around.key);
         task.record.leave(middle.key);
         assert!(task.record.is_spent(outer.key, Waker::noop()));
@@ -1684,8 +1661,8 @@ fn r11_a_limit_does_not_remember_those_that_have_gone() {
     }
 }
 
-/// The same if the limit that cuts it has a region inside, which is cut as well: what is beside was asked before, and
-/// is not asked again in its cleanup, and nobody waits for what is cut.
+/// The same if the limit that cuts it has a region inside, which ends with it: what is beside was asked before, and is
+/// not asked again in its cleanup.
 #[test]
 fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
     for of_task in [false, true] {
@@ -1701,73 +1678,94 @@ fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
         assert!(task.poll(&region, Some(inner.key)).is_some());
         let stays = task.enter(Some(inner.key));
         let beside = task.enter(Some(outer.key));
-        assert!(task.record.give_up(inner.key, Inside::Ends));
+        assert!(
+            !task.record.give_up(inner.key, Inside::Ends),
+            "it answers at once"
+        );
+        task.record.leave(stays.key);
+        task.record.leave(inner.key);
         assert_eq!(beside.wakes(), 0, "asked again in its cleanup");
         task.record.leave(beside.key);
         assert_eq!(task.is_cancelled(), of_task);
         assert_eq!(task.record.is_spent(outer.key, Waker::noop()), !of_task);
-        task.record.leave(stays.key);
-        task.record.leave(inner.key);
     }
 }
 
-/// A limit that ends with what is inside cuts the regions in there. What one of them has kept for later, since
-/// something beside was cleaning up, goes on as well; what is kept all the same enters anew.
+/// A limit whose future is given no more time, and is dropped before it gives up: what is inside knows is not lost with
+/// it, neither what was caught, nor what a region has kept for later, since something beside was cleaning up.
 #[test]
-fn r11_regions_inside_of_a_limit_that_gives_up_are_cut() {
+fn r11_what_is_dropped_before_a_limit_gives_up_goes_on() {
+    for put_off in [false, true] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let limit = task.limit(Some(outer.key));
+        let inner = task.limit(Some(limit.key));
+        let around = task.enter(Some(inner.key));
+        let at = Some(around.key);
+        let region = task.enter(at);
+        assert!(task.expire(&outer));
+        let why = task.catch(&region, at);
+        let stuck = task.enter(at);
+        if put_off {
+            let asked = task.record.resume(&task.owner, at, &why);
+            assert_eq!(asked, Asked::Later);
+            assert_eq!(task.record.remembered(inner.key), 0);
+        }
+        task.record.end(limit.key);
+        for node in [&stuck, &around, &inner] {
+            task.record.leave(node.key);
+        }
+        assert_eq!((around.wakes(), stuck.wakes()), (0, 0));
+        assert!(!task.record.is_spent(outer.key, Waker::noop()), "{put_off}");
+        assert!(task.record.give_up(limit.key, Inside::Ends));
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+        assert!(!task.record.give_up(limit.key, Inside::Ends), "it answers");
+    }
+}
+
+/// What is inside of such a future and is kept all the same has its own requests, and what was put off for it.
+#[test]
+fn r11_what_is_kept_of_a_future_that_is_dropped_keeps_its_own() {
     let task = Task::new();
-    let outer = task.limit(None);
-    let inner = task.limit(Some(outer.key));
-    let around = task.enter(Some(inner.key));
+    let limit = task.limit(None);
+    let kept = task.limit(Some(limit.key));
+    let around = task.enter(Some(kept.key));
     let at = Some(around.key);
     let region = task.enter(at);
-    assert!(task.expire(&outer));
+    assert!(task.expire(&kept));
     let why = task.catch(&region, at);
-    let stuck = task.enter(at);
-    task.record
-        .resume(&task.owner, at, &why, false, Waker::noop());
-    assert_eq!((around.wakes(), stuck.wakes()), (0, 0), "put off");
-    assert_eq!(task.record.remembered(inner.key), 0);
-    assert!(task.record.give_up(inner.key, Inside::Ends));
-    assert!(task.record.is_spent(outer.key, Waker::noop()));
-    assert_eq!((around.wakes(), stuck.wakes()), (0, 0), "not asked");
-    assert!(!task.is_cancelled());
-
-    let polled = task.record.poll(stuck.key, None, &stuck.waker);
-    assert!(matches!(polled, Polled::Enter));
-    assert!(task.record.told_by_limit(stuck.key).is_none());
-    let again = task.enter(None);
-    for node in [stuck, around, inner, outer] {
-        task.record.leave(node.key);
-    }
-    task.request("from outside");
-    assert_eq!(task.poll(&again, None).as_deref(), Some("from outside"));
+    let cleanup = task.enter(at);
+    assert_eq!(task.record.resume(&task.owner, at, &why), Asked::Later);
+    task.record.end(limit.key);
+    assert!(!task.record.give_up(limit.key, Inside::Ends));
+    task.record.leave(limit.key);
+    task.record.move_limit(kept.key, None);
+    assert_eq!((around.wakes(), cleanup.wakes()), (0, 0), "not asked again");
+    task.record.leave(cleanup.key);
+    assert_eq!(task.poll(&around, Some(kept.key)).as_deref(), Some("time"));
 }
 
-/// What is around a limit that cuts a region gets what waited for that: a region around is told, and what was put off
-/// beside is made.
+/// A request waits further out when a limit is to answer: that one comes first, once.
 #[test]
-fn r11_who_waits_for_a_region_that_is_cut_goes_on() {
-    let task = Task::new();
-    let around = task.enter(None);
-    let limit = task.limit(Some(around.key));
-    let unpolled = task.enter(Some(limit.key));
-    task.request("from outside");
-    assert_eq!((around.wakes(), unpolled.wakes()), (0, 1));
-    let _ = task.record.give_up(limit.key, Inside::Ends);
-    assert_eq!(around.wakes(), 1);
-    assert_eq!(task.poll(&around, None).as_deref(), Some("from outside"));
-
-    let task = Task::new();
-    let [first, limit] = [task.enter(None), task.limit(None)];
-    task.request("from outside");
-    let why = task.catch(&first, None);
-    let _stuck = task.enter(Some(limit.key));
-    task.record
-        .resume(&task.owner, None, &why, false, Waker::noop());
-    assert!(!task.is_cancelled(), "put off");
-    let _ = task.record.give_up(limit.key, Inside::Ends);
-    assert!(task.is_cancelled());
+fn r11_a_limit_answers_after_what_waits_further_out() {
+    for stays in [Inside::Ends, Inside::Stays] {
+        let task = Task::new();
+        let outer = task.limit(None);
+        let limit = task.limit(Some(outer.key));
+        let [first, beside] = [task.enter(Some(limit.key)), task.enter(Some(limit.key))];
+        assert!(task.expire(&outer));
+        let why = task.catch(&first, Some(limit.key));
+        assert!(task.poll(&beside, Some(limit.key)).is_some());
+        let cleanup = task.enter(Some(limit.key));
+        let asked = task.record.resume(&task.owner, Some(limit.key), &why);
+        assert_eq!(asked, Asked::Later);
+        assert!(task.expire(&limit));
+        // Its delivery makes the request that was put off, and remembers nothing of it.
+        assert!(task.poll(&cleanup, Some(limit.key)).is_some());
+        assert!(task.record.is_spent(outer.key, Waker::noop()));
+        assert!(task.record.give_up(limit.key, stays));
+        assert!(!task.record.give_up(limit.key, stays), "it answers");
+    }
 }
 
 /// Such a request is taken back as well, also if it was caught inside of another limit.
@@ -1781,8 +1779,8 @@ fn r9_uncancel_takes_back_what_a_limit_is_to_pass_on() {
     task.request("from outside");
     assert!(task.poll(&region, at).is_some());
     let stays = task.enter(at);
-    assert_eq!(task.record.uncancel(task.state()), 0);
     assert!(!task.record.give_up(outer.key, Inside::Ends));
+    assert_eq!(task.record.uncancel(task.state()), 0);
     for node in [stays, inner, outer] {
         task.record.leave(node.key);
     }
