@@ -6,13 +6,13 @@ use crate::support::{
     Drops, Gate, Reports, Signal, in_a_task, panic_text, poll_once, with_own_handle, within,
 };
 use async_channel::Sender;
-use futures::future::{Either, FutureExt, join, select};
+use futures::future::{Either, join, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{Duration, sleep, timeout};
 use heist::{Cancelled, JoinHandle, Runtime, catch_cancel, shield, yield_now};
 use std::future::{Future, pending, poll_fn, ready};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -774,98 +774,6 @@ fn a_region_in_an_executor_inside_of_a_task() {
             task.cancel().await
         });
         assert!(caught.unwrap());
-    });
-}
-
-/// Who lets a cancellation go on is polled together with code that swallows each it gets, and goes on: that is asked
-/// some times, is left alone then, and the cancellation comes when it has ended.
-#[test]
-fn a_cancellation_that_goes_on_does_not_ask_those_beside_for_ever() {
-    async fn cleans(began: Signal) {
-        if let Err(caught) = catch_cancel(began.hold::<()>()).await {
-            match caught.resume().await {}
-        }
-    }
-    async fn swallows(asked: Arc<AtomicUsize>, end: async_channel::Receiver<()>) {
-        while catch_cancel(end.recv()).await.is_err() {
-            asked.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    for (first, limited) in [(true, false), (true, true), (false, false), (false, true)] {
-        in_a_task(async move {
-            let began = Signal::new();
-            let (end, ends) = async_channel::bounded(1);
-            let asked = Arc::new(AtomicUsize::new(0));
-            let polls = Arc::new(AtomicUsize::new(0));
-            let (held, counted, polled) = (began.clone(), asked.clone(), polls.clone());
-            let task = heist::spawn(async move {
-                let both = async {
-                    let (one, other) = (cleans(held), swallows(counted, ends));
-                    let mut both: Pin<Box<dyn Future<Output = ()> + Send>> = if first {
-                        Box::pin(join(one, other).map(drop))
-                    } else {
-                        Box::pin(join(other, one).map(drop))
-                    };
-                    poll_fn(|cx| {
-                        polled.fetch_add(1, Ordering::Relaxed);
-                        both.as_mut().poll(cx)
-                    })
-                    .await
-                };
-                if limited {
-                    assert!(timeout(5 * MS, both).await.is_err());
-                } else {
-                    both.await;
-                }
-            });
-            began.wait().await;
-            if !limited {
-                task.abort();
-            }
-            sleep(30 * MS).await;
-            assert!(!task.is_finished(), "it waits for who goes on");
-            let asked = asked.load(Ordering::Relaxed);
-            assert!((1..=60).contains(&asked), "{asked}");
-            let polls = polls.load(Ordering::Relaxed);
-            assert!(polls < 70, "it spins: {polls} polls");
-            end.send(()).await.unwrap();
-            assert_eq!(task.await.is_err(), !limited);
-        });
-    }
-}
-
-/// Nothing is live when code lets a cancellation go on, but somebody beside enters in the very same poll, takes it, and
-/// swallows it: that code is polled again, though nobody else wakes it.
-#[test]
-fn a_cancellation_that_was_taken_by_a_newcomer_is_asked_for_again() {
-    in_a_task(async {
-        let swallowed = Arc::new(AtomicUsize::new(0));
-        let count = swallowed.clone();
-        let began = Signal::new();
-        let held = began.clone();
-        let task = heist::spawn(async move {
-            let (first, second) = (Signal::new(), Signal::new());
-            let (goes_on, enters) = (first.clone(), second.clone());
-            let all: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>> =
-                FuturesUnordered::new();
-            all.push(Box::pin(async move {
-                let caught = catch_cancel(held.hold::<()>()).await.unwrap_err();
-                first.set();
-                second.set();
-                goes_on.wait().await;
-                match caught.resume().await {}
-            }));
-            all.push(Box::pin(async move {
-                enters.wait().await;
-                let _ = catch_cancel(pending::<()>()).await;
-                count.fetch_add(1, Ordering::Relaxed);
-                sleep(MS).await;
-            }));
-            all.collect::<Vec<()>>().await;
-        });
-        began.wait().await;
-        assert!(task.cancel().await.unwrap_err().is_cancelled());
-        assert!(swallowed.load(Ordering::Relaxed) <= 1);
     });
 }
 

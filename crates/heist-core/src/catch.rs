@@ -12,7 +12,7 @@
 use crate::context::{self, Polling};
 use crate::hooks::drop_before;
 use crate::sync::thread_local;
-use crate::task::{Asked, Carried, Inside, Key, Polled, Side, Why};
+use crate::task::{Carried, Inside, Key, Polled, Side, Why};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -207,16 +207,13 @@ impl Cancelled {
     /// What receives it is around the `catch_cancel` that caught it: another one, the `timeout` that
     /// asked, which then answers that its time is up, or the task. As long as others are live inside of
     /// that, in another branch of a `join` for instance, it waits for them: they have been asked as well,
-    /// and may be cleaning up. If one of them receives it then, and swallows it, it is made once more.
+    /// and may be cleaning up.
     ///
     /// # Panics
     ///
     /// When it is polled outside of a task and of the main future.
     pub fn resume(self) -> Resume {
-        Resume {
-            why: self.why,
-            asked: 0,
-        }
+        Resume { why: self.why }
     }
 }
 
@@ -237,39 +234,23 @@ impl From<Cancelled> for std::io::Error {
 const NOTHING_TO_CANCEL: &str = "heist: `Cancelled::resume` was polled where there is nothing to \
                                  cancel: outside of a task";
 
-/// How often code that lets a request go on makes it, while somebody beside takes it and swallows it. One that swallows
-/// each and goes on would keep the task busy, and is then left alone.
-const PATIENCE: u8 = 50;
-
 /// The future of [`Cancelled::resume`]. It is never ready.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct Resume {
     why: Why,
-    /// How often the request was made, or put off since others were live beside.
-    asked: u8,
 }
 
 impl Future for Resume {
     type Output = Infallible;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Infallible> {
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Infallible> {
         context::polling(|polling| {
             let polling = polling.expect(NOTHING_TO_CANCEL);
             let side = polling.make_side();
             let parent = parent(polling, &side);
             let owner = polling.owner();
-            let record = &side.record;
-            if self.asked == PATIENCE {
-                return record.resume_alone(&owner, parent, &self.why, cx.waker());
-            }
-            match record.resume(&owner, parent, &self.why) {
-                Asked::Waits => return,
-                Asked::Later => {}
-                // Somebody who enters in this very poll may take it.
-                Asked::Now => cx.waker().wake_by_ref(),
-            }
-            self.asked += 1;
+            side.record.resume(&owner, parent, &self.why);
         });
         Poll::Pending
     }
@@ -459,8 +440,8 @@ impl Limit {
         place.is_some_and(|place| place.side.record.give_up(place.key, inside))
     }
 
-    /// What it is for has ended early, and with it the `catch_cancel` right around it, which is its holder's: what
-    /// code inside has caught goes on to what is around both.
+    /// What it was for has ended early, and with it the `catch_cancel` right around it, which is its holder's: what
+    /// code inside has caught goes on to what is around both. After [`end`](Limit::end).
     pub fn give_up_with_region(&self) {
         if let Some(place) = &self.place {
             let record = &place.side.record;

@@ -62,7 +62,7 @@ pub(crate) use model_memory::Memory;
 pub(crate) use place::Place;
 pub(crate) use raw::{Header, New, Runnable, Running, Side, Started, create};
 pub use raw::{Kind, Unseen};
-pub(crate) use region::{Asked, Carried, Inside, Key, Polled, Why};
+pub(crate) use region::{Carried, Inside, Key, Polled, Why};
 pub use wait::Wait;
 pub(crate) use waker::is_of;
 pub use waker::{drop_foreign, wake_foreign};

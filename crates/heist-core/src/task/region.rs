@@ -68,11 +68,6 @@
 //! waits inside of keeps it, and takes it along when it goes: the code that has let it go on has gone as well.
 //! If it has moved to another task instead, with that region, it makes the request again if it is polled there.
 //!
-//! What waits like this is received, in the end, by whatever enters next, and that may swallow it and enter another
-//! region, beside which the code that resumes puts it off again, in the next poll. With code that does so for ever the
-//! task would be busy. After some times (`PATIENCE` in `catch.rs`) it is not put off: a waker (`resuming`) has
-//! the code that resumes look again when a region has gone, and it asks if none is left beside.
-//!
 //! A request that is made again is made at its source, and so of all that is live there by then, and of whoever
 //! comes next. That is more than what is around the code that let it go on: a cleanup beside the region around is
 //! asked again, and so is one that begins in the poll in which the request was made, or beside a limit that
@@ -115,12 +110,14 @@
 //! it: what goes on there is for what is around that region. A limit around a future that it only borrows cuts
 //! nothing: when it answers, the next one remembers. Never to answer was tried: who bounds a `&mut Timeout`, or takes
 //! the request back, waits for ever. What makes a request again on the way up (r8, r10), or takes it back (r9), has it
-//! forgotten. It may wait there when the limit gives up, since the last delivery inside has made what was put off for
-//! it: then as well the limit answers at its next poll, once.
+//! forgotten. It may wait there, with nothing live beside, when the limit gives up, since the last delivery inside has
+//! made what was put off for it: then as well the limit answers at its next poll, once.
 //!
-//! If regions are live inside that are given no more time, the future is dropped before the limit gives up, as nobody
-//! would poll them and others would wait for them; the limit takes over what is known and kept in there (`end`). To
-//! take the nodes out without dropping the future was tried, and takes from the regions in a future that is kept.
+//! If regions are live inside that are given no more time, the future is dropped before the limit gives up (`end`), as
+//! nobody would poll them and others would wait for them. What was put off inside of one of them (r8) is caught, as far
+//! as the limit is concerned. What is kept of that future stays as it is: if a region is live in that, the limit
+//! answers at once, and makes the request when it goes. To take the nodes out without dropping the future was tried,
+//! and takes them from what is kept as well.
 //!
 //! A limit that is polled by another task than before takes what it is ([`Carried`]) along, and gives up
 //! where it was: its node in the tree of the new task has the same name, so that r8 finds it there. What it
@@ -237,8 +234,6 @@ struct Tree<O> {
     count: usize,
     /// A request that waits until nothing is live in the task.
     put_off: Option<Why>,
-    /// Who would let a request go on, was put off too often, and looks again when a region has gone.
-    resuming: Vec<Waker>,
     /// Invariant 7.
     owner: Option<O>,
     /// Nodes that were looked at because somebody was to be told or told no more, because a node around them
@@ -293,6 +288,8 @@ struct Limit {
     passes_on: Vec<Why>,
     /// It was to answer later.
     is_late: bool,
+    /// Its future is being dropped.
+    ends: bool,
     gave_up: bool,
     /// Woken when the request waits and no region is left inside.
     waker: Option<Waker>,
@@ -332,17 +329,6 @@ pub(crate) enum Inside {
     Ends,
     /// It ends with the limit and the region right around that, between which there is no code of a user's.
     EndsWithRegion,
-}
-
-/// What has become of a request that is let go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// It is made, at its source.
-    Now,
-    /// It is put off, until nothing is live beside.
-    Later,
-    /// It was put off before.
-    Waits,
 }
 
 /// What a poll of a region must do.
@@ -395,7 +381,6 @@ impl<O: Owner> Record<O> {
             delivered: None,
             count: 0,
             put_off: None,
-            resuming: Vec::new(),
             owner: None,
             #[cfg(test)]
             looks: 0,
@@ -716,16 +701,13 @@ impl<O: Owner> Record<O> {
         waits && !self.is_spent(key, waker)
     }
 
-    /// The future of a limit is to be dropped before the limit gives up, since it is given no more time. What those
-    /// inside know of requests from further out, the limit knows from now on.
+    /// The future of a limit is to be dropped before the limit gives up, since it is given no more time.
     pub(crate) fn end(&self, key: Key) {
         let mut tree = self.0.lock();
         tree.end_inside(key);
-        let shared = tree.take_from_inside(key, |limit| &mut limit.shared);
-        tree.keep_shared(key, shared);
-        let mut caught = tree.take_from_inside(key, |limit| &mut limit.caught);
-        caught.append(&mut tree.take_put_off_inside(key));
-        tree.keep_caught(key, caught);
+        if let Kind::Limit(limit) = &mut tree.node(key).kind {
+            limit.ends = true;
+        }
     }
 
     /// A limit is to answer that its time is up: see the module. True if it is to give up once more, and to answer
@@ -743,37 +725,18 @@ impl<O: Owner> Record<O> {
 
     /// Edge r8, by the runner: the code that caught a request wants it to go on.
     /// `at` is what that code is polled inside of.
-    pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) -> Asked {
+    pub(crate) fn resume(&self, owner: &O, at: Option<Key>, why: &Why) {
         let mut effects = Effects::none();
         let mut tree = self.0.lock();
-        let why = tree.inside_source(at, why);
-        let asked = tree.request_around(owner, at, why, &mut effects);
-        drop(tree);
-        effects.run();
-        asked
-    }
-
-    /// Edge r8 by code whose request was put off often enough: is put off no more, but leaves `waker` until a region
-    /// has gone.
-    pub(crate) fn resume_alone(&self, owner: &O, at: Option<Key>, why: &Why, waker: &Waker) {
-        // Cloning is user code, so not under the lock.
-        let mut waker = Some(waker.clone());
-        let mut effects = Effects::none();
-        let mut tree = self.0.lock();
-        let why = tree.inside_source(at, why);
-        let around = tree.around(at, why.source);
-        if !tree.is_busy(around) {
-            tree.request_around(owner, at, why, &mut effects);
-        } else if let Some(new) = waker.take_if(|new| {
-            let kept = &tree.resuming;
-            kept.iter().all(|kept| !kept.will_wake(new))
-        }) {
-            // Taken out with the last region at the latest.
-            tree.resuming.push(new);
+        let mut why = why.clone();
+        match why.source {
+            Source::Limit(key) if tree.is_inside(at, Some(key)) => {}
+            // The error was carried out of the limit.
+            _ => why.source = Source::Task,
         }
+        tree.request_around(owner, at, why, &mut effects);
         drop(tree);
         effects.run();
-        waker.into_iter().for_each(O::drop_waker);
     }
 
     /// Edge r10, by the runner: what has caught the request to the task was ended by somebody else,
@@ -869,17 +832,6 @@ impl<O: Owner> Tree<O> {
         key
     }
 
-    /// A request that code which is polled inside of `at` lets go on: of the task, if the error was carried out of
-    /// its limit.
-    fn inside_source(&self, at: Option<Key>, why: &Why) -> Why {
-        let mut why = why.clone();
-        match why.source {
-            Source::Limit(key) if self.is_inside(at, Some(key)) => {}
-            _ => why.source = Source::Task,
-        }
-        why
-    }
-
     /// What receives a request of `source` that goes on from `at`: the innermost region around, the limit that has
     /// asked, or the task.
     fn around(&self, mut at: Option<Key>, source: Source) -> Option<Key> {
@@ -894,52 +846,33 @@ impl<O: Owner> Tree<O> {
         at
     }
 
-    /// Whether regions are live in there.
-    fn is_busy(&self, around: Option<Key>) -> bool {
-        around.map_or(self.live, |key| self.nodes[&key].inside) > 0
-    }
-
     /// Edges r8, r10 and r11: a request to what is around the code that is polled inside of `at`.
-    fn request_around(
-        &mut self,
-        owner: &O,
-        at: Option<Key>,
-        why: Why,
-        effects: &mut Effects<O>,
-    ) -> Asked {
+    fn request_around(&mut self, owner: &O, at: Option<Key>, why: Why, effects: &mut Effects<O>) {
         self.forget_caught(at, why.source);
-        let around = self.around(at, why.source);
-        if !self.is_busy(around) {
-            match why.source {
-                Source::Limit(_) => self.request_at(why, effects),
-                Source::Task => self.request_task(owner, why, effects),
-            }
-            return Asked::Now;
-        }
-        let waits = match around {
-            Some(key) => {
+        match self.around(at, why.source) {
+            Some(key) if self.nodes[&key].inside > 0 => {
                 if why.source == Source::Task {
                     self.keeping.insert(key);
                 }
                 let put_off = &mut self.node(key).put_off;
-                let waits = put_off.iter().any(|other| other.source == why.source);
-                put_off.extend((!waits).then_some(why));
-                waits
+                if put_off.iter().all(|other| other.source != why.source) {
+                    put_off.push(why);
+                }
             }
             // Only a request to the task has no limit around that code.
-            None => {
-                let waits = self.put_off.is_some();
+            None if self.live > 0 => {
                 self.put_off.get_or_insert(why);
-                waits
             }
-        };
-        if waits { Asked::Waits } else { Asked::Later }
+            _ => match why.source {
+                Source::Limit(_) => self.request_at(why, effects),
+                Source::Task => self.request_task(owner, why, effects),
+            },
+        }
     }
 
     /// A region has gone from inside of `at`: makes what was put off there, and from there on upwards, and has
     /// nothing to wait for any more.
     fn make_put_off(&mut self, mut at: Option<Key>, effects: &mut Effects<O>) {
-        effects.wake.append(&mut self.resuming);
         let mut due = Vec::new();
         while let Some(key) = at {
             self.look();
@@ -1253,7 +1186,9 @@ impl<O: Owner> Tree<O> {
             Some(Kind::Limit(_)) => self.leave_limit(key, effects),
             Some(Kind::Region { .. }) => {
                 self.live -= 1;
+                let put_off = std::mem::take(&mut self.node(key).put_off);
                 let parent = self.remove(key, effects);
+                self.keep_put_off(parent, put_off);
                 self.check_above(parent, effects);
                 if self.live == 0 {
                     let owner = self.owner.as_ref().or(effects.gone.as_ref());
@@ -1310,6 +1245,18 @@ impl<O: Owner> Tree<O> {
         }
         if let Kind::Limit(limit) = &mut self.node(limit).kind {
             limit.caught = all;
+        }
+    }
+
+    /// A region has gone from inside of `at`, with what was put off there. If it is dropped with the future of a limit,
+    /// that remembers it, as far as it comes from further out.
+    fn keep_put_off(&mut self, mut at: Option<Key>, put_off: Vec<Why>) {
+        while let Some(key) = at.filter(|_| !put_off.is_empty()) {
+            let node = &self.nodes[&key];
+            if matches!(&node.kind, Kind::Limit(limit) if limit.ends) {
+                return self.keep_caught(key, put_off);
+            }
+            at = node.parent;
         }
     }
 
@@ -1375,11 +1322,14 @@ impl<O: Owner> Tree<O> {
         }
         // What a limit that has gone asked for is nobody's any more.
         caught.retain(|why| self.is_above(around, why));
-        let is_asked = self.request_above(around).is_some();
+        if let Kind::Limit(limit) = &mut self.node(limit).kind {
+            limit.ends = false;
+        }
         if self.node(limit).inside > 0 {
             self.keep_caught(limit, caught);
             return false;
         }
+        let is_asked = self.is_next_asked(around);
         let shared = self.take_from_inside(limit, |limit| &mut limit.shared);
         self.request_again(shared, effects);
         if let Kind::Limit(limit) = &mut self.node(limit).kind {
@@ -1389,14 +1339,26 @@ impl<O: Owner> Tree<O> {
         let mut passes_on = self.take_from_inside(limit, |limit| &mut limit.passes_on);
         passes_on.extend(caught.iter().cloned());
         self.pass_on(around, caught, effects);
-        let is_first = !passes_on.is_empty();
+        let goes_on = !passes_on.is_empty();
         let Kind::Limit(limit) = &mut self.node(limit).kind else {
             return false;
         };
         limit.passes_on = passes_on;
-        let later = is_first || is_asked && !limit.is_late;
+        let later = goes_on || is_asked && !limit.is_late;
         limit.is_late |= later;
         later
+    }
+
+    /// Whether a request waits that code inside of `at` would be asked next, if it entered a region now: nothing is
+    /// live in the region around it, or the limit that has asked, or the task.
+    fn is_next_asked(&self, at: Option<Key>) -> bool {
+        let Some(why) = self.request_above(at) else {
+            return false;
+        };
+        match self.around(at, why.source) {
+            Some(around) => self.nodes[&around].inside == 0,
+            None => self.live == 0,
+        }
     }
 
     /// What the code inside of a limit has caught from further out, as far as it ends; otherwise what only the limit
@@ -1420,22 +1382,6 @@ impl<O: Owner> Tree<O> {
         }
     }
 
-    /// What waits inside of the regions in a limit that is from further out.
-    fn take_put_off_inside(&mut self, limit: Key) -> Vec<Why> {
-        let inside = self.inside(limit);
-        let mut taken = Vec::new();
-        for key in &inside {
-            self.look();
-            let node = self.node(*key);
-            if let Kind::Region { .. } = node.kind {
-                let (further, kept) = split_from(&inside, &mut node.put_off);
-                node.put_off = kept;
-                taken.extend(further);
-            }
-        }
-        taken
-    }
-
     /// What a limit and those inside of it have on this list of theirs from sources further out than itself.
     fn take_from_inside(
         &mut self,
@@ -1443,15 +1389,19 @@ impl<O: Owner> Tree<O> {
         list: impl Fn(&mut Limit) -> &mut Vec<Why>,
     ) -> Vec<Why> {
         let inside = self.inside(limit);
+        let is_further_out = |why: &Why| match why.source {
+            Source::Limit(source) => inside.binary_search(&source).is_err(),
+            Source::Task => true,
+        };
         let mut taken = Vec::new();
         for key in &inside {
             self.look();
             if let Kind::Limit(inner) = &mut self.node(*key).kind {
                 let list = list(inner);
                 // What those inside have asked for stays with them: they may be polled on.
-                let (further, kept) = split_from(&inside, list);
+                let (further, kept) = std::mem::take(list).into_iter().partition(is_further_out);
                 *list = kept;
-                taken.extend(further);
+                taken.extend::<Vec<Why>>(further);
             }
         }
         taken
@@ -1556,13 +1506,4 @@ impl<O: Owner> Tree<O> {
             self.tell(key, effects);
         }
     }
-}
-
-/// Those of a list whose sources are none of these nodes, and the others.
-fn split_from(inside: &[Key], list: &mut Vec<Why>) -> (Vec<Why>, Vec<Why>) {
-    let is_further_out = |why: &Why| match why.source {
-        Source::Limit(source) => inside.binary_search(&source).is_err(),
-        Source::Task => true,
-    };
-    std::mem::take(list).into_iter().partition(is_further_out)
 }

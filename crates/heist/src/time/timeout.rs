@@ -305,8 +305,8 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            if !matches!(this.phase, Phase::Over { .. }) {
-                let future = this.future.as_mut().as_pin_mut().expect(CUT);
+            let goes_on = !matches!(this.phase, Phase::Over { .. });
+            if let Some(future) = this.future.as_mut().as_pin_mut().filter(|_| goes_on) {
                 if let Poll::Ready(output) = this.limit.poll(|| future.poll(cx)) {
                     this.handed.finish();
                     return Poll::Ready(Ok(output));

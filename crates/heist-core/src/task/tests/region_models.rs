@@ -617,31 +617,6 @@ fn models_a_request_waits_for_a_region_that_leaves() {
     });
 }
 
-/// Code that was put off too often looks while the region beside leaves on another thread: it asks, or is woken to look
-/// once more.
-///
-/// Fails when `resume_alone` leaves no waker, and when `leave` wakes none.
-#[test]
-fn models_code_that_was_put_off_waits_for_a_region_that_leaves() {
-    // Counted: 7.
-    model(3, || {
-        let (cell, owner, why) = cleaning();
-        let beside = enter(&cell, &owner, None, Waker::noop().clone());
-        let leaver = spawn(&cell, move |cell| cell.record.leave(beside));
-        let woken = Plain::new(Count::default());
-        let waker = Waker::from(woken.clone());
-        cell.record.resume_alone(&owner, None, &why, &waker);
-        leaver.join().unwrap();
-        if !cell.state.snapshot().is_cancelled() {
-            assert_eq!(woken.get(), 1, "nobody has it look again");
-            cell.record.resume_alone(&owner, None, &why, &waker);
-        }
-        end_poll(&cell);
-        assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
-        assert_freed(&cell);
-    });
-}
-
 /// The same with a region beside it that another thread asks in the meantime: it catches that, and so ends
 /// the wait of the first request, which drops the task.
 ///

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::task::region::{Asked, Inside, Key, Owner, Polled, Record, Why};
+use crate::task::region::{Inside, Key, Owner, Polled, Record, Why};
 use crate::task::state::{Close, Complete, Park, Start, State, Wake};
 use std::panic::Location;
 use std::sync::Arc;
@@ -553,48 +553,6 @@ fn r8_what_was_put_off_pushes_a_task_that_sleeps() {
         assert!(task.is_cancelled());
         assert_eq!(task.owner.0.1.load(Ordering::Relaxed), 1, "pushed once");
     }
-}
-
-/// Code that was put off often enough is put off no more: it looks again when a region has gone, and asks when nothing
-/// is live beside it. It leaves its waker once, and until then.
-#[test]
-fn r8_code_that_was_put_off_too_often_disturbs_nobody() {
-    let task = Task::new();
-    let [first, beside] = [task.enter(None), task.enter(None)];
-    task.request("stop");
-    let why = task.catch(&first, None);
-    for asked in [Asked::Later, Asked::Waits] {
-        assert_eq!(task.record.resume(&task.owner, None, &why), asked);
-    }
-    assert_eq!(task.poll(&beside, None).as_deref(), Some("stop"));
-    assert!(task.is_cancelled(), "nothing is live, so it was made");
-
-    let task = Task::new();
-    let [first, beside] = [task.enter(None), task.enter(None)];
-    task.request("stop");
-    let why = task.catch(&first, None);
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(wakes.clone());
-    let resumes = || {
-        let (record, owner) = (&task.record, &task.owner);
-        record.resume_alone(owner, None, &why, &waker);
-    };
-    resumes();
-    assert_eq!(task.poll(&beside, None).as_deref(), Some("stop"));
-    for round in 1..4 {
-        assert_eq!(wakes.0.load(Ordering::Relaxed), round);
-        let next = task.enter(None);
-        for _ in 0..3 {
-            resumes();
-        }
-        assert_eq!(Arc::strong_count(&wakes), 3, "kept once");
-        assert_eq!((task.poll(&next, None), next.wakes()), (None, 0));
-        task.record.leave(next.key);
-    }
-    assert!(!task.is_cancelled());
-    resumes();
-    assert!(task.is_cancelled(), "nothing is live beside");
-    assert_eq!(Arc::strong_count(&wakes), 2);
 }
 
 /// The code that has let a request go on is dropped with the region around it: nobody makes that request
@@ -1695,7 +1653,7 @@ fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
 /// it, neither what was caught, nor what a region has kept for later, since something beside was cleaning up.
 #[test]
 fn r11_what_is_dropped_before_a_limit_gives_up_goes_on() {
-    for put_off in [false, true] {
+    for (put_off, last) in [(false, true), (true, true), (true, false)] {
         let task = Task::new();
         let outer = task.limit(None);
         let limit = task.limit(Some(outer.key));
@@ -1707,16 +1665,17 @@ fn r11_what_is_dropped_before_a_limit_gives_up_goes_on() {
         let why = task.catch(&region, at);
         let stuck = task.enter(at);
         if put_off {
-            let asked = task.record.resume(&task.owner, at, &why);
-            assert_eq!(asked, Asked::Later);
+            task.record.resume(&task.owner, at, &why);
             assert_eq!(task.record.remembered(inner.key), 0);
         }
         task.record.end(limit.key);
-        for node in [&stuck, &around, &inner] {
+        // In both orders, since a region that goes makes what waits for it alone.
+        let regions = [&stuck, &around];
+        let [first, second] = if last { regions } else { [&around, &stuck] };
+        for node in [first, second, &inner] {
             task.record.leave(node.key);
         }
-        assert_eq!((around.wakes(), stuck.wakes()), (0, 0));
-        assert!(!task.record.is_spent(outer.key, Waker::noop()), "{put_off}");
+        assert_eq!(stuck.wakes(), 0);
         assert!(task.record.give_up(limit.key, Inside::Ends));
         assert!(task.record.is_spent(outer.key, Waker::noop()));
         assert!(!task.record.give_up(limit.key, Inside::Ends), "it answers");
@@ -1735,7 +1694,7 @@ fn r11_what_is_kept_of_a_future_that_is_dropped_keeps_its_own() {
     assert!(task.expire(&kept));
     let why = task.catch(&region, at);
     let cleanup = task.enter(at);
-    assert_eq!(task.record.resume(&task.owner, at, &why), Asked::Later);
+    task.record.resume(&task.owner, at, &why);
     task.record.end(limit.key);
     assert!(!task.record.give_up(limit.key, Inside::Ends));
     task.record.leave(limit.key);
@@ -1757,8 +1716,7 @@ fn r11_a_limit_answers_after_what_waits_further_out() {
         let why = task.catch(&first, Some(limit.key));
         assert!(task.poll(&beside, Some(limit.key)).is_some());
         let cleanup = task.enter(Some(limit.key));
-        let asked = task.record.resume(&task.owner, Some(limit.key), &why);
-        assert_eq!(asked, Asked::Later);
+        task.record.resume(&task.owner, Some(limit.key), &why);
         assert!(task.expire(&limit));
         // Its delivery makes the request that was put off, and remembers nothing of it.
         assert!(task.poll(&cleanup, Some(limit.key)).is_some());
