@@ -1171,6 +1171,36 @@ fn what_a_timeout_has_cut_is_not_waited_for() {
     });
 }
 
+/// A cancellation that is let go on waits in a `catch_cancel` for a cleanup beside. A timeout that only borrows that
+/// `catch_cancel`, in a block of its own, takes nothing from it.
+#[test]
+fn what_waits_in_a_kept_future_is_not_lost_with_a_timeout() {
+    async fn resumes() {
+        let caught = catch_cancel(pending::<()>()).await.unwrap_err();
+        sleep(6 * MS).await;
+        match caught.resume().await {}
+    }
+    async fn cleans() {
+        for _ in 0..3 {
+            let _ = catch_cancel(sleep(20 * MS)).await;
+        }
+    }
+    Explore::new().seeds(10).run(async || {
+        let task = heist::spawn(async {
+            let both: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>> =
+                FuturesUnordered::new();
+            both.push(Box::pin(resumes()));
+            both.push(Box::pin(cleans()));
+            let mut kept = Box::pin(catch_cancel(both.collect::<Vec<()>>()));
+            let short = timeout(10 * MS, async { kept.as_mut().await }).cleanup_within(2 * MS);
+            short.await.unwrap_err();
+            kept.await.is_err()
+        });
+        sleep(5 * MS).await;
+        assert!(timeout(200 * MS, task.cancel()).await.unwrap().unwrap());
+    });
+}
+
 /// The future is dropped at the end of its `cleanup_within`, with what it holds, before the timeout answers.
 #[test]
 fn a_future_that_is_cut_in_its_cleanup_is_dropped_first() {
