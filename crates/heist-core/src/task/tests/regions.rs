@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake as StdWake, Waker};
 
 /// Where ten times as many are to cost ten times as much. Miri takes its time.
-const FEW: usize = if cfg!(miri) { 20 } else { 1_000 };
+const FEW: usize = if cfg!(miri) { 8 } else { 1_000 };
 
 /// Whom the record belongs to: a word, and how often it was pushed.
 #[derive(Clone)]
