@@ -1131,8 +1131,8 @@ fn attempts_that_are_stuck_in_their_cleanup_do_not_lose_the_outer_timeout() {
     }
 }
 
-/// A timeout that has cut its future is kept, with a `catch_cancel` in it that nobody polls: nobody waits for that.
-/// Polled on all the same, it catches as ever.
+/// A timeout that has cut its future is kept: no request waits for what was in it. What the future only borrowed
+/// catches as ever.
 #[test]
 fn what_a_timeout_has_cut_is_not_waited_for() {
     in_a_task(async {

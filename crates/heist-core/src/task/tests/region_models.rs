@@ -617,6 +617,32 @@ fn models_a_request_waits_for_a_region_that_leaves() {
     });
 }
 
+/// A limit gives up, after its future was dropped but for a region that was kept, and that leaves on another thread: what
+/// was caught inside goes on, at once or when the limit goes.
+///
+/// Fails when `gives_up` keeps nothing while a region is live inside, and when a limit that goes passes nothing on.
+#[test]
+fn models_a_limit_gives_up_while_a_region_leaves() {
+    // Counted: 32.
+    model(16, || {
+        let (cell, owner, _) = cleaning();
+        let limit = cell.record.enter_limit(&owner, None);
+        let inside = enter(&cell, &owner, Some(limit), Waker::noop().clone());
+        cell.ask();
+        let polled = cell.record.poll(inside, Some(limit), Waker::noop());
+        assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
+        let kept = enter(&cell, &owner, Some(limit), Waker::noop().clone());
+        cell.record.end(limit);
+        let leaver = spawn(&cell, move |cell| cell.record.leave(kept));
+        let _ = cell.record.give_up(limit, Inside::Ends);
+        cell.record.leave(limit);
+        end_poll(&cell);
+        leaver.join().unwrap();
+        assert_eq!(cell.end(), Some(End::Dropped), "lost: {:?}", cell.state);
+        assert_freed(&cell);
+    });
+}
+
 /// The same with a region beside it that another thread asks in the meantime: it catches that, and so ends
 /// the wait of the first request, which drops the task.
 ///

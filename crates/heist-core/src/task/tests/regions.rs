@@ -1649,8 +1649,8 @@ fn r11_what_a_limit_with_a_region_inside_passes_on_waits_for_what_is_beside() {
     }
 }
 
-/// A limit whose future is given no more time, and is dropped before it gives up: what is inside knows is not lost with
-/// it, neither what was caught, nor what a region has kept for later, since something beside was cleaning up.
+/// A limit whose future is given no more time, and is dropped before it gives up: what those inside know is not lost
+/// with it, neither what was caught, nor what a region has kept for later, since something beside was cleaning up.
 #[test]
 fn r11_what_is_dropped_before_a_limit_gives_up_goes_on() {
     for (put_off, last) in [(false, true), (true, true), (true, false)] {
