@@ -378,7 +378,7 @@ fn a_poll_that_is_late_may_begin_its_cleanup() {
             let cleaned = Drops::default();
             let (kept, guard, clean) = (waker.clone(), drops.guard(), cleaned.clone());
             let handle = runtime.handle();
-            drop(handle.spawn(async move {
+            let late = handle.spawn(async move {
                 let _guard = guard;
                 // To the slot of this worker, which nobody empties before it counts as blocked.
                 kept.lock().unwrap().take().expect("it waits").wake();
@@ -387,11 +387,13 @@ fn a_poll_that_is_late_may_begin_its_cleanup() {
                 assert!(catch_cancel(pending::<()>()).await.is_err());
                 sleep(30 * MS).await;
                 drop(clean.guard());
-            }));
+            });
             blocks.recv().unwrap();
             let report = runtime.close();
-            // If it was given up, it was still inside of its first poll.
-            assert_eq!(cleaned.count() + report.abandoned.len(), 1, "{report}");
+            // If it was given up, it was still inside of its first poll. So is the other one if the other
+            // worker had it before the end began.
+            let given_up = report.abandoned.iter().any(|task| task.id == late.id());
+            assert_eq!(cleaned.count() + usize::from(given_up), 1, "{report}");
             eventually("it is dropped", || drops.count() == 1);
         }
     });

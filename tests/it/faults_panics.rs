@@ -6,7 +6,9 @@
 //! first one unwinds the user's own code. Where it is heist that drops the second thing, both are caught.
 #![forbid(unsafe_code)]
 
-use crate::support::{Drops, Name, Reports, ThreadCount, panic_text, poll_once, text_of, within};
+use crate::support::{
+    Drops, Name, Reports, ThreadCount, panic_text, poll_once, rests, text_of, within,
+};
 use heist::net::{TcpListener, UdpSocket};
 use heist::time::{sleep, timeout};
 use heist::{ContextVar, Handle, Runtime, TaskGroup, catch_cancel, yield_now};
@@ -120,16 +122,16 @@ fn inside_of_a_region() {
         let both = heist::spawn(catch_cancel(Armed::ready(Bomb("output"))));
         assert_panicked(both.await.map(std::mem::forget), "future");
         let cut = heist::spawn(catch_cancel(Armed::<()>::pending()));
-        yield_now().await;
+        rests(cut.id()).await;
         let cut = cut.cancel().await;
         assert_panicked(cut.map(drop), "future");
         let nested = heist::spawn(catch_cancel(async {
             let _ = catch_cancel(Armed::<()>::pending()).await;
         }));
-        yield_now().await;
+        rests(nested.id()).await;
         assert_panicked(nested.cancel().await.map(drop), "future");
         let caught = heist::spawn(async { catch_cancel(pending::<()>()).await.is_err() });
-        yield_now().await;
+        rests(caught.id()).await;
         assert!(caught.cancel().await.unwrap());
     });
 }
@@ -373,9 +375,8 @@ fn in_an_operation_of_a_socket() {
             first.read_with(op).await
         });
         let good = heist::spawn(async move { second.read_with(|s| s.recv(&mut [0; 8])).await });
-        for _ in 0..20 {
-            yield_now().await;
-        }
+        rests(bad.id()).await;
+        rests(good.id()).await;
         peer.send_to(b"y", address).await.unwrap();
         assert_panicked(bad.await.map(drop), "an attempt");
         assert_eq!(good.await.unwrap().unwrap(), 1);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::fairness::on_one_thread;
-use crate::support::{Gate, OpenOnDrop, Reports, eventually, within};
+use crate::support::{Gate, OpenOnDrop, Reports, eventually, rests, within};
 use futures::task::AtomicWaker;
 use heist::inspect::{RuntimeMetrics, TaskInfo, TaskKind, TaskState, WaitsOn, WorkerMetrics};
 use heist::net::{TcpListener, TcpStream};
@@ -263,13 +263,6 @@ fn queues_and_the_blocking_pool_have_lengths() {
 }
 
 // ---- tasks ----
-
-/// Lets tasks run until the task rests.
-async fn rests(id: Id) {
-    while find(&Handle::current(), id).state() != TaskState::Idle {
-        yield_now().await;
-    }
-}
 
 fn find(handle: &Handle, id: Id) -> TaskInfo {
     let found = handle.tasks().into_iter().find(|task| task.id() == id);

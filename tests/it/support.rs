@@ -8,9 +8,10 @@
 
 pub use crate::dice::Dice;
 use async_channel::{Receiver, Sender};
+use heist::inspect::{TaskInfo, TaskState};
 use heist::net::{TcpListener, TcpStream};
-use heist::task::AbortHandle;
-use heist::{Builder, JoinHandle, Report, Runtime, timeout};
+use heist::task::{AbortHandle, Id};
+use heist::{Builder, Handle, JoinHandle, Report, Runtime, timeout, yield_now};
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
@@ -628,6 +629,16 @@ impl Signal {
     pub async fn hold<T>(self) -> T {
         self.set();
         pending().await
+    }
+}
+
+/// Lets tasks run until this one was polled and waits: that each of them has had a turn, as after a yield, is
+/// true of one worker alone.
+pub async fn rests(id: Id) {
+    let handle = Handle::current();
+    let waits = |task: TaskInfo| (task.id(), task.state()) == (id, TaskState::Idle);
+    while !handle.tasks().into_iter().any(waits) {
+        yield_now().await;
     }
 }
 
