@@ -13,7 +13,7 @@ use heist::group::{BoxError, Panicked};
 use heist::task::{AbortHandle, cancelling, uncancel};
 use heist::time::{Duration, Instant, sleep, timeout};
 use heist::{
-    ContextVar, GroupError, JoinHandle, Runtime, TaskGroup, catch_cancel, task, yield_now,
+    ContextVar, GroupError, Handle, JoinHandle, Runtime, TaskGroup, catch_cancel, task, yield_now,
 };
 use std::convert::Infallible;
 use std::error::Error;
@@ -23,6 +23,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 type Outcome<T = ()> = Result<T, BoxError>;
 
@@ -104,6 +105,40 @@ fn g01_outputs_are_kept_after_the_group() {
             (first.await.unwrap(), second.await.unwrap()),
             (42, "eleven")
         );
+    });
+}
+
+/// A group has ended when its children's tasks have: their handles are ready, they are no tasks any more, and
+/// an output that nobody wants is destroyed, however long that takes.
+#[test]
+fn the_tasks_of_a_group_have_ended_with_it() {
+    /// The output of a child.
+    struct Slow(Arc<AtomicUsize>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(30));
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    in_a_task(async {
+        let (dropped, go) = (Arc::new(AtomicUsize::new(0)), Signal::new());
+        let (slow, goes) = (Slow(dropped.clone()), go.clone());
+        let ended = TaskGroup::run(async |g| {
+            drop(g.spawn(async move {
+                goes.wait().await;
+                Ok::<_, Infallible>(slow)
+            }));
+            let aborted = g.spawn(pending::<Result<(), Infallible>>());
+            aborted.abort();
+            go.set();
+            Ok(aborted)
+        });
+        let aborted = ended.await.unwrap();
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert!(aborted.is_finished());
+        let tasks = Handle::current().tasks();
+        assert!(tasks.iter().all(|it| it.id() == task::id()), "{tasks:?}");
+        assert!(aborted.await.unwrap_err().is_cancelled());
     });
 }
 

@@ -178,6 +178,17 @@ fn odd_names_and_stacks_are_no_harm() {
             .unwrap();
         let handle = runtime.handle();
         assert_eq!(handle.block_on(handle.spawn(async { 1 })).unwrap(), 1);
+        // It is not the system's minimum, which would not do for the runtime's own code.
+        let needs = || {
+            std::hint::black_box(&mut [1_u8; 32 * 1024])
+                .iter()
+                .map(|byte| usize::from(*byte))
+                .sum::<usize>()
+        };
+        assert_eq!(
+            handle.block_on(handle.spawn_blocking(needs)).unwrap(),
+            32 * 1024
+        );
 
         // Half the address space: more than any system maps, and no overflow of sizes.
         let huge = || {

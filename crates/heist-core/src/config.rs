@@ -47,6 +47,11 @@ pub(crate) const SPREAD_LOOKS: u32 = 8;
 /// answer "pending" once. Bench: `echo`.
 pub const BUDGET: u32 = 128;
 
+/// The least stack of a thread, in bytes. The runtime's own code needs 28 to 32 KiB in a debug build (the monitor, where it
+/// takes tasks from a blocked worker's queue and frees what others have left there), more than the least of
+/// the system, 16 KiB on Linux.
+pub(crate) const MIN_STACK: usize = 64 * 1024;
+
 /// How often the monitor looks while any worker is awake. A worker found in the same poll twice is
 /// blocked, so a block is noticed after 2 to 4 ms. Test: `blocked`.
 pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
@@ -115,7 +120,7 @@ pub struct Config {
     pub start_threads: bool,
     /// The names of threads.
     pub thread_name: String,
-    /// The stacks of threads, in bytes; `None` is the standard library's default.
+    /// The stacks of threads, in bytes, at least `MIN_STACK`; `None` is the standard library's default.
     pub thread_stack_size: Option<usize>,
     /// The bound of the blocking pool.
     pub blocking_threads: usize,

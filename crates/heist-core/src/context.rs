@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// What kind of thread this is for the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Context<'a> {
     pub(crate) left: Cell<u8>,
     /// What the present poll waits on; valid with `NOTED`.
     pub(crate) waits: RefCell<Vec<Wait>>,
+    /// Woken when the task that has just been polled has ended: see `wake_at_end`.
+    pub(crate) at_end: Cell<Option<Waker>>,
 }
 
 /// The present poll asked for another turn.
@@ -96,6 +99,7 @@ impl<'a> Context<'a> {
             budget: Cell::new(BUDGET),
             left: Cell::new(0),
             waits: RefCell::new(Vec::new()),
+            at_end: Cell::new(None),
         }
     }
 
@@ -344,6 +348,27 @@ pub fn waits_on(wait: impl FnOnce() -> Wait) {
             cx.note(wait());
         }
     });
+}
+
+/// To be called by the destructor of a task's own future: has `waker` woken when that task has ended, which
+/// is when its handle is ready, it is in no list any more, and an output nobody wants is destroyed.
+///
+/// # Errors
+///
+/// The waker, if no task runs on this thread, or one has been left already.
+pub fn wake_at_end(waker: Waker) -> Result<(), Waker> {
+    with(|cx| match cx {
+        Some(cx) if matches!(cx.current.get(), Current::Task(_)) => {
+            let earlier = cx.at_end.take();
+            if earlier.is_some() {
+                cx.at_end.set(earlier);
+                return Err(waker);
+            }
+            cx.at_end.set(Some(waker));
+            Ok(())
+        }
+        _ => Err(waker),
+    })
 }
 
 /// The present poll, if it said that it waits to read from `fd`, does so in order to accept.

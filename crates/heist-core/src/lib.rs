@@ -92,7 +92,7 @@ mod surface {
         BUDGET, Config, DRIVER_INTERVAL, GATHER_FOR, INJECTOR_INTERVAL, LIFO_STREAK, LOCAL_QUEUE,
         MainThread, SPREAD_AFTER,
     };
-    pub use crate::context::{Role, reads_to_accept, waits_on};
+    pub use crate::context::{Role, reads_to_accept, waits_on, wake_at_end};
     pub use crate::deadlock::Deadlock;
     pub use crate::fork::forked;
     pub use crate::hooks::{Hooks, Report, drop_beside_panic, drop_payload};

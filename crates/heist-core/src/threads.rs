@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::START_BACKOFF;
+use crate::config::{MIN_STACK, START_BACKOFF};
 use crate::hooks::Report;
 use crate::seam::NEVER;
 use crate::shared::{MayStart, Shared};
@@ -279,7 +279,7 @@ impl Threads {
     ) -> io::Result<()> {
         let mut builder = Builder::new().name(thread_name(&shared.config.thread_name, purpose));
         if let Some(size) = shared.config.thread_stack_size {
-            builder = builder.stack_size(size);
+            builder = builder.stack_size(size.max(MIN_STACK));
         }
         let mut inner = self.inner.lock();
         if inner.closed {

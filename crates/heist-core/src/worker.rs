@@ -40,7 +40,9 @@ use crate::shared::{MayStart, Shared};
 use crate::slot::{BLOCKED, DRIVER_DUE, Slot};
 use crate::spread::Spread;
 use crate::sync::{Ordering, spin_loop};
-use crate::task::{Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList};
+use crate::task::{
+    Header, JoinError, Kind, LastOut, Runnable, Running, Started, TaskList, wake_foreign,
+};
 use crate::values;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -821,6 +823,8 @@ fn never_polled(cx: &Context<'_>, task: &Header) -> Option<Report<'static>> {
 /// The last edges of a task: its unwanted output is destroyed, it leaves its list, whoever waits
 /// for it is woken.
 pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
+    // Left by the destructor of its future, before other destructors run.
+    let at_end = cx.at_end.take();
     let mut kept = true;
     let unseen = running.drop_unwanted(&mut kept);
     // From here on nothing is done as this task: destructors of its values, its joiner's waker, the
@@ -840,6 +844,9 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
     for error in unseen.iter().chain(late.iter()) {
         cx.shared.closing.count_unseen(error);
         cx.shared.config.hooks.report(&Report::unseen(error));
+    }
+    if let Some(waker) = at_end {
+        wake_foreign(waker);
     }
 }
 

@@ -171,7 +171,8 @@ impl Builder {
     /// The stack of every thread the runtime starts, in bytes. Default: the standard library's, 2
     /// MiB unless `RUST_MIN_STACK` says otherwise.
     ///
-    /// Any number may be given. Less than the system's minimum means that minimum. With more than
+    /// Any number may be given. Less than 64 KiB means 64 KiB, which is what the runtime's own code is
+    /// sure to get along with in a debug build; futures and closures that need more have to have more. With more than
     /// the system can give, threads cannot be started: [`build`](Builder::build) says so with
     /// [`start_threads`](Builder::start_threads), and [`on_error`](Builder::on_error) is told
     /// otherwise. The stack of the thread that calls `run` is not ours to change.

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 pin_project! {
     /// The future of a child's task.
@@ -31,9 +31,15 @@ pin_project! {
     impl<F> PinnedDrop for Member<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
+            let is_task = this.future.is_some();
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
             let unseen = dropped.err().and_then(|payload| this.place.panicked(payload).err());
             this.place.state.gone(this.place.key);
+            // What was never a task's has ended with this.
+            let ends = Waker::from(this.place.state.clone());
+            if !is_task || heist_core::wake_at_end(ends).is_err() {
+                this.place.state.ended();
+            }
             if let Some(payload) = unseen {
                 // As a destructor of any task: the runtime catches and reports it.
                 if std::thread::panicking() {

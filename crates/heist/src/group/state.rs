@@ -4,15 +4,17 @@
 //! |----------|------------------------------------------------|-----------------------|----------------------------|
 //! | open     | with the first poll of `run`                   | yes                   | aborting; closed           |
 //! | aborting | a failure, `cancel`, a request to the owner    | no                    | closed                     |
-//! | closed   | the body has ended and the last child has gone; or `run`'s future was dropped | no |             |
+//! | closed   | the body has ended and the last child's task; or `run`'s future was dropped | no |             |
 //!
 //! # Invariants
 //!
-//! 1. A child is in `children` from before its task is spawned until its future has been dropped.
+//! 1. A child is in `children` from before its task is spawned until its future has been dropped, and
+//!    counts in `ending` from then until its task has ended: its handle is ready, and an output that
+//!    nobody wants is destroyed.
 //! 2. Each child that is in `children` when the group begins to abort is asked to end: by the abort
 //!    if its handle is there, and otherwise by `spawn`, which brings the handle and finds the phase.
-//! 3. `closed` by `take_end` is decided in one critical section with "no child is left", so no child
-//!    comes after it.
+//! 3. `closed` by `take_end` is decided in one critical section with "no child is left, and none ends", so
+//!    no child comes after it.
 //! 4. A child has its turn (it counts in `free`) or is in `waiting`, from its entry until it goes.
 //!    While somebody is in `waiting`, `free` is 0.
 //! 5. Nothing that is the user's runs under the lock: wakers, errors, payloads and handles are moved
@@ -32,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 /// Why a group ends early, as those are told who are asked to end.
 #[derive(Clone, Debug)]
@@ -66,6 +68,8 @@ pub(super) struct State {
 struct Inner {
     phase: Phase,
     children: BTreeMap<Key, Entry>,
+    /// How many have gone whose tasks have not ended.
+    ending: usize,
     next: Key,
     /// Turns that nobody has.
     free: usize,
@@ -73,7 +77,7 @@ struct Inner {
     errors: Vec<Failure>,
     /// The first panic, unless panics are errors.
     panic: Option<Box<dyn Any + Send>>,
-    /// The owner's: woken by an abort, and when the last child goes.
+    /// The owner's: woken by an abort, and when the last child has ended.
     owner: Option<Waker>,
 }
 
@@ -134,6 +138,7 @@ impl State {
             inner: Mutex::new(Inner {
                 phase: Phase::Open,
                 children: BTreeMap::new(),
+                ending: 0,
                 next: 0,
                 free: options.concurrency,
                 waiting: BTreeSet::new(),
@@ -213,9 +218,10 @@ impl State {
         Poll::Pending
     }
 
-    /// The child's future has been dropped.
+    /// The child's future has been dropped. `ended` is to be called when its task has ended.
     pub(super) fn gone(&self, key: Key) {
         let mut inner = self.inner.lock();
+        inner.ending += 1;
         let entry = inner.children.remove(&key);
         let mut turn = None;
         if !inner.waiting.remove(&key) {
@@ -229,16 +235,23 @@ impl State {
                 None => inner.free += 1,
             }
         }
-        let owner = if inner.children.is_empty() {
+        drop(inner);
+        let own = entry.and_then(|entry| entry.turn);
+        own.into_iter().for_each(drop_foreign);
+        turn.into_iter().for_each(wake_foreign);
+    }
+
+    /// A child that has gone has ended.
+    pub(super) fn ended(&self) {
+        let mut inner = self.inner.lock();
+        inner.ending -= 1;
+        let owner = if inner.nobody_is_left() {
             inner.owner.take()
         } else {
             None
         };
         drop(inner);
-        let own = entry.and_then(|entry| entry.turn);
-        own.into_iter().for_each(drop_foreign);
-        // Two of them: a panic of one must not take the other's wake-up.
-        turn.into_iter().chain(owner).for_each(wake_foreign);
+        owner.into_iter().for_each(wake_foreign);
     }
 
     // ---- failures ----
@@ -429,6 +442,13 @@ impl State {
     }
 }
 
+/// Called when the task of a child that has gone has ended.
+impl Wake for State {
+    fn wake(self: Arc<State>) {
+        self.ended();
+    }
+}
+
 impl Inner {
     fn tasks(&self, except: Option<Key>) -> Vec<AbortHandle> {
         let others = self
@@ -438,10 +458,14 @@ impl Inner {
         others.filter_map(|(_, entry)| entry.task.clone()).collect()
     }
 
+    fn nobody_is_left(&self) -> bool {
+        self.children.is_empty() && self.ending == 0
+    }
+
     /// Closes, if no child is left (invariant 3).
     #[expect(clippy::type_complexity, reason = "named by its only caller")]
     fn take_end(&mut self) -> Option<(Vec<Failure>, Option<Box<dyn Any + Send>>)> {
-        if !self.children.is_empty() {
+        if !self.nobody_is_left() {
             return None;
         }
         self.phase = Phase::Closed;

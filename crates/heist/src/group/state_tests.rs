@@ -16,7 +16,6 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -27,6 +26,8 @@ enum Step {
     Fail(usize),
     Panic(usize),
     Gone(usize),
+    /// The task of one that has gone ends.
+    End,
     FailBody,
     PanicBody,
     Cancel,
@@ -47,6 +48,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => which.clone().prop_map(Step::Fail),
         1 => which.clone().prop_map(Step::Panic),
         6 => which.prop_map(Step::Gone),
+        6 => Just(Step::End),
         1 => Just(Step::FailBody),
         1 => Just(Step::PanicBody),
         1 => Just(Step::Cancel),
@@ -135,6 +137,8 @@ struct Model {
     options: Options,
     stage: Stage,
     children: Vec<Member>,
+    /// How many have gone and not ended.
+    ending: usize,
     errors: Vec<String>,
     panic: Option<String>,
     owner: Waits,
@@ -152,6 +156,7 @@ impl Model {
             options,
             stage: Stage::Open,
             children: Vec::new(),
+            ending: 0,
             errors: Vec::new(),
             panic: None,
             owner: Waits::default(),
@@ -267,6 +272,8 @@ impl Model {
                     self.gone(at);
                 }
             }
+            Step::End if self.ending == 0 => {}
+            Step::End => self.ended(),
             Step::FailBody => self.fail(Who::Body, None),
             Step::PanicBody => self.panic(Who::Body, None),
             Step::Cancel => {
@@ -329,10 +336,20 @@ impl Model {
                 next.turn.wake();
             }
         }
-        if self.children.is_empty() {
+        self.ending += 1;
+        self.past.extend(gone.task.map(|task| (task, gone.asked)));
+    }
+
+    fn ended(&mut self) {
+        self.state.ended();
+        self.ending -= 1;
+        if self.nobody_is_left() {
             self.owner.wake();
         }
-        self.past.extend(gone.task.map(|task| (task, gone.asked)));
+    }
+
+    fn nobody_is_left(&self) -> bool {
+        self.children.is_empty() && self.ending == 0
     }
 
     fn end(&mut self) {
@@ -340,9 +357,9 @@ impl Model {
         let ended = self.owner.poll(|cx| pin!(state.end()).poll(cx));
         self.owner.left = true;
         let Poll::Ready(end) = ended else {
-            return assert!(!self.children.is_empty(), "nobody is left");
+            return assert!(!self.nobody_is_left(), "nobody is left");
         };
-        assert!(self.children.is_empty(), "somebody is left");
+        assert!(self.nobody_is_left(), "somebody is left");
         self.stage = Stage::Closed;
         let errors = std::mem::take(&mut self.errors);
         let panic = self.panic.take();
@@ -370,6 +387,9 @@ impl Model {
     async fn finish(mut self) {
         while !self.children.is_empty() {
             self.gone(0);
+        }
+        while self.ending > 0 {
+            self.ended();
         }
         self.end();
         assert!(!self.state.is_open() && self.state.enter().is_none());
