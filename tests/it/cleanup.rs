@@ -15,10 +15,11 @@ use std::thread;
 const HOUR: Duration = Duration::from_secs(3600);
 const MS: Duration = Duration::from_millis(1);
 
-/// What becomes of tasks at the end of a loop with this grace: one that cleans up in time, one that
-/// does not, one that catches nothing.
+/// What becomes of tasks at the end of a loop with this grace: one that cleans up in `takes`, one that
+/// never does, one that catches nothing.
 fn close_with(
     runtime: &mut Runtime,
+    takes: Duration,
     close: impl FnOnce(&mut Runtime) -> ShutdownReport,
 ) -> [usize; 3] {
     let drops = Drops::default();
@@ -32,7 +33,7 @@ fn close_with(
             let caught = catch_cancel(in_time.hold::<()>()).await.unwrap_err();
             assert!(caught.by().file().ends_with("cleanup.rs"));
             assert_eq!((cancelling(), uncancel()), (1, 1));
-            sleep(MS).await;
+            sleep(takes).await;
             // Spawning is over, as for everybody.
             assert!(heist::spawn(async {}).await.unwrap_err().is_closed());
             assert_eq!(heist::spawn_blocking(|| 5).await.unwrap(), 5);
@@ -99,10 +100,7 @@ fn the_end_of_the_loop_waits_for_cleanup() {
             let builder = name.builder().workers(workers);
             let mut runtime = builder.cancel_grace(100 * MS).build().unwrap();
             let begin = Instant::now();
-            assert_eq!(
-                close_with(&mut runtime, |runtime| runtime.close()),
-                [1, 1, 2]
-            );
+            assert_eq!(close_with(&mut runtime, MS, Runtime::close), [1, 1, 2]);
             assert!(begin.elapsed() >= 100 * MS);
             name.assert_gone();
         });
@@ -117,7 +115,7 @@ fn a_grace_of_zero_drops_everybody() {
             .cancel_grace(Duration::ZERO)
             .build()
             .unwrap();
-        let [finished, dropped, cancelled] = close_with(&mut runtime, |runtime| runtime.close());
+        let [finished, dropped, cancelled] = close_with(&mut runtime, HOUR, Runtime::close);
         assert_eq!((finished, dropped, cancelled), (0, 1, 3));
     });
 }
@@ -128,7 +126,7 @@ fn r31_close_within_bounds_the_end() {
     within(|| {
         let mut runtime = Runtime::builder().cancel_grace(HOUR).build().unwrap();
         let close = |runtime: &mut Runtime| runtime.close_within(100 * MS);
-        assert_eq!(close_with(&mut runtime, close), [1, 1, 2]);
+        assert_eq!(close_with(&mut runtime, MS, close), [1, 1, 2]);
         assert!(runtime.close_within(HOUR).took < LIMIT / 2);
     });
     // A closure and a poll that do not come back.

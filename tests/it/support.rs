@@ -632,12 +632,12 @@ impl Signal {
     }
 }
 
-/// Lets tasks run until this one was polled and waits: that each of them has had a turn, as after a yield, is
-/// true of one worker alone.
+/// Lets tasks run until this one was polled and waits, or has ended: that each of them has had a turn, as after
+/// a yield, is true of one worker alone.
 pub async fn rests(id: Id) {
     let handle = Handle::current();
-    let waits = |task: TaskInfo| (task.id(), task.state()) == (id, TaskState::Idle);
-    while !handle.tasks().into_iter().any(waits) {
+    let goes_on = |task: TaskInfo| task.id() == id && task.state() != TaskState::Idle;
+    while handle.tasks().into_iter().any(goes_on) {
         yield_now().await;
     }
 }
