@@ -100,7 +100,10 @@ fn the_end_of_the_loop_waits_for_cleanup() {
             let builder = name.builder().workers(workers);
             let mut runtime = builder.cancel_grace(100 * MS).build().unwrap();
             let begin = Instant::now();
-            assert_eq!(close_with(&mut runtime, MS, Runtime::close), [1, 1, 2]);
+            assert_eq!(
+                close_with(&mut runtime, MS, |runtime| runtime.close()),
+                [1, 1, 2]
+            );
             assert!(begin.elapsed() >= 100 * MS);
             name.assert_gone();
         });
@@ -115,7 +118,8 @@ fn a_grace_of_zero_drops_everybody() {
             .cancel_grace(Duration::ZERO)
             .build()
             .unwrap();
-        let [finished, dropped, cancelled] = close_with(&mut runtime, HOUR, Runtime::close);
+        let [finished, dropped, cancelled] =
+            close_with(&mut runtime, HOUR, |runtime| runtime.close());
         assert_eq!((finished, dropped, cancelled), (0, 1, 3));
     });
 }
