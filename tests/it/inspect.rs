@@ -36,10 +36,15 @@ fn tasks_that_were_never_polled_are_reported_in_debug_mode() {
                 yield_now().await;
             }
             polled.abort();
-            let aborted = task::Builder::new().name("aborted");
-            let (first, aborted) = (line!(), aborted.spawn(async {}));
-            aborted.abort();
-            assert!(aborted.await.unwrap_err().is_cancelled());
+            let first = loop {
+                let aborted = task::Builder::new().name("aborted");
+                let (line, aborted) = (line!(), aborted.spawn(async {}));
+                aborted.abort();
+                // Unless the monitor gave the worker's place to another thread, which was faster.
+                if aborted.await.is_err_and(|error| error.is_cancelled()) {
+                    break line;
+                }
+            };
             let (second, left) = (line!(), heist::spawn_local(async {}));
             drop(left);
             [first, second]
@@ -190,13 +195,11 @@ fn steals_and_blocked_workers_are_seen() {
         });
         drop(opener);
         handle.block_on(blocker).unwrap();
-        assert!(
-            !observer
-                .metrics()
-                .workers()
-                .iter()
-                .any(WorkerMetrics::is_blocked)
-        );
+        // The monitor may have marked the poll that has ended, and its thread takes the mark back.
+        eventually("nobody is blocked", || {
+            let metrics = observer.metrics();
+            !metrics.workers().iter().any(WorkerMetrics::is_blocked)
+        });
     });
 }
 
