@@ -9,12 +9,14 @@ use heist::inspect::{TaskInfo, TaskState};
 use heist::net::{TcpListener, TcpStream};
 use heist::time::{Duration, Instant, sleep};
 use heist::{Handle, RunError, Runtime, yield_now};
-use heist_tests::support::{Gate, OpenOnDrop, text_of, within};
+use heist_tests::support::{Gate, OpenOnDrop, output_of, text_of, within};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::{Future, pending};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -710,6 +712,90 @@ fn l22_ctrl_c_in_the_child_is_its_own() {
     });
 }
 
+/// Has allocations of what wants a cache line of its own take their time while [`SLOW`] is set. So do those of
+/// `crossbeam-epoch` under its lock, and those of the standard library under the lock that it holds while a thread
+/// begins do not: a child that is forked then hangs whatever we do.
+struct Slow;
+
+static SLOW: AtomicBool = AtomicBool::new(false);
+
+#[global_allocator]
+static ALLOCATOR: Slow = Slow;
+
+// SAFETY: everything is the system's.
+unsafe impl GlobalAlloc for Slow {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() >= 64 && SLOW.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, and it came from the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Forks while the first runtime of a process begins its work: what is made once for the whole process, while
+/// others wait for it, must not be in the making then. In processes that have made nothing yet.
+#[test]
+fn children_of_a_parent_that_begins_run_afresh() {
+    const FRESH: &str = "HEIST_TEST_FRESH";
+    if std::env::var_os(FRESH).is_none() {
+        let name = "children_of_a_parent_that_begins_run_afresh";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let ended = output_of(again.args(["--exact", name]).env(FRESH, "1"));
+        let told = String::from_utf8_lossy(&ended.stdout);
+        assert!(
+            ended.status.success() && told.contains("1 passed"),
+            "{told}"
+        );
+        return;
+    }
+    alone(|| {
+        for n in 0..30 {
+            fork(|| {
+                let runtime = Runtime::builder().workers(3).build().unwrap();
+                let handle = runtime.handle();
+                SLOW.store(true, Ordering::Relaxed);
+                // They lie in the queue of one worker, and others come for them.
+                let begins = handle.spawn(async {
+                    for _ in 0..20 {
+                        drop(heist::spawn(async { yield_now().await }));
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                });
+                thread::sleep(Duration::from_micros(200) * n);
+                let child = fork(|| {
+                    SLOW.store(false, Ordering::Relaxed);
+                    a_whole_run();
+                });
+                SLOW.store(false, Ordering::Relaxed);
+                child.assert_well();
+                handle.block_on(begins).unwrap();
+            })
+            .assert_well();
+        }
+    });
+}
+
+/// Has a runtime spawn, complete and wait until it is to stop.
+fn keep_busy(handle: &Handle, stop: &Gate) {
+    while !stop.is_open() {
+        let tasks: Vec<_> = (0..50)
+            .map(|_| handle.spawn(async { yield_now().await }))
+            .collect();
+        handle.block_on(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+            heist::spawn_blocking(|| ()).await.unwrap();
+        });
+    }
+}
+
 /// Forks all the time while other threads of the parent spawn, complete and wait. The child must not
 /// hang on what they held.
 #[test]
@@ -720,22 +806,12 @@ fn children_of_a_busy_parent_run_afresh() {
         let busy: Vec<_> = (0..3)
             .map(|_| {
                 let (handle, stop) = (runtime.handle(), stop.clone());
-                thread::spawn(move || {
-                    while !stop.is_open() {
-                        let tasks: Vec<_> = (0..50)
-                            .map(|_| handle.spawn(async { yield_now().await }))
-                            .collect();
-                        handle.block_on(async {
-                            for task in tasks {
-                                task.await.unwrap();
-                            }
-                            heist::spawn_blocking(|| ()).await.unwrap();
-                        });
-                    }
-                })
+                thread::spawn(move || keep_busy(&handle, &stop))
             })
             .collect();
         let _open = OpenOnDrop(stop.clone());
+        // All threads have begun: the standard library keeps a lock of the process's while one does.
+        thread::sleep(Duration::from_millis(20));
         for _ in 0..30 {
             let handle = runtime.handle();
             fork(move || {

@@ -4,7 +4,7 @@
 
 use crate::hooks::Hooks;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How many tasks in a row come from the LIFO slot before the queue gets its turn. Bounds how long
@@ -166,13 +166,18 @@ impl Config {
 /// How many processors the process may use. Asked once: on Linux the answer costs a dozen system
 /// calls, which is more than the rest of making a runtime.
 fn processors() -> usize {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    let ask = || {
-        std::thread::available_parallelism()
-            .map_or(1, |n| n.get())
-            .min(MAX_SLOTS / 2)
-    };
-    *PROCESSORS.get_or_init(ask)
+    /// 0: not asked yet. No lock of the process's: see `fork.rs`.
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    // Ordering: Relaxed, both. The number is all there is; two threads that ask at once get the same one.
+    match PROCESSORS.load(Ordering::Relaxed) {
+        0 => {
+            let found = std::thread::available_parallelism().map_or(1, |n| n.get());
+            let found = found.min(MAX_SLOTS / 2);
+            PROCESSORS.store(found, Ordering::Relaxed);
+            found
+        }
+        found => found,
+    }
 }
 
 impl Default for Config {

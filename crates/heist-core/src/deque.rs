@@ -15,6 +15,14 @@ pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 #[cfg(any(miri, heist_loom, heist_shuttle))]
 pub(crate) use self::locked::*;
 
+/// Has `crossbeam-epoch` make what it keeps for the whole process, which it does once, while others wait. It
+/// would do so with the first steal, on any thread; and a child that another thread forks at that moment would
+/// wait for ever.
+pub(crate) fn prepare() {
+    #[cfg(not(any(miri, heist_loom, heist_shuttle)))]
+    let _: Steal<()> = Worker::new_fifo().stealer().steal();
+}
+
 #[cfg(any(miri, heist_loom, heist_shuttle))]
 mod locked {
     use crate::sync::{AtomicUsize, Mutex, Ordering};

@@ -21,6 +21,13 @@
 //! | a worker, the pool, the monitor | ends its thread; with it the process, if it is the last |
 //! | `block_on`                      | answers when its future is pending                      |
 //!
+//! # What is the process's
+//!
+//! What is made once for the whole process, while other threads wait, must not be made by a thread of a
+//! runtime: a child that is forked meanwhile has the lock, and nobody who lets it go. So that of the queues is
+//! made with the first runtime ([`deque::prepare`](crate::deque::prepare)), and the number of processors is
+//! kept without a lock.
+//!
 //! Nothing here can make `fork` safe for other code: what the standard library, the allocator and
 //! `parking_lot` keep is theirs. A child that ends by `exec` or `_exit` needs none of this.
 

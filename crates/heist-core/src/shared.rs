@@ -6,7 +6,7 @@ use crate::blocking::Pool;
 use crate::closing::Closing;
 use crate::config::{Config, MainThread, NOTES_FOR};
 use crate::context::Context;
-use crate::deque::{Injector, Steal};
+use crate::deque::{self, Injector, Steal};
 use crate::fork::Generation;
 use crate::guests::Guests;
 use crate::idle::Idle;
@@ -90,6 +90,8 @@ impl Shared {
         seam: Arc<dyn Seam>,
         site: &'static Location<'static>,
     ) -> Arc<Shared> {
+        // Before the runtime has threads: see `fork.rs`.
+        deque::prepare();
         let sim = Simulation::of(&seam, &mut config.hooks);
         let slots = config.workers + config.spare_workers;
         // Which tasks share a list depends on how many there were before in the process, and so would

@@ -841,12 +841,13 @@ pub(crate) fn complete(cx: &Context<'_>, mut running: Running) {
         Some(worker) => worker.queueing(Order::Fresh, || running.complete(kept)),
         None => running.complete(kept),
     };
+    // What it asks may be locked for ever in the child of a fork that a destructor has made.
+    if let Some(waker) = at_end.filter(|_| !cx.shared.is_forked()) {
+        wake_foreign(waker);
+    }
     for error in unseen.iter().chain(late.iter()) {
         cx.shared.closing.count_unseen(error);
         cx.shared.config.hooks.report(&Report::unseen(error));
-    }
-    if let Some(waker) = at_end {
-        wake_foreign(waker);
     }
 }
 

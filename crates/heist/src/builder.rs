@@ -169,7 +169,7 @@ impl Builder {
     }
 
     /// The stack of every thread the runtime starts, in bytes. Default: the standard library's, 2
-    /// MiB unless `RUST_MIN_STACK` says otherwise.
+    /// MiB unless `RUST_MIN_STACK` says otherwise, which should not say less than 64 KiB.
     ///
     /// Any number may be given. Less than 64 KiB means 64 KiB, which is what the runtime's own code is
     /// sure to get along with in a debug build; futures and closures that need more have to have more. With more than

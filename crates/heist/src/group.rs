@@ -82,6 +82,9 @@ impl TaskGroup {
     /// Runs `body`, and waits for it and for every child that was spawned into the group. See
     /// [`Builder`] for a group with options.
     ///
+    /// A child has ended when its handle is ready. An output that nobody wants is destroyed before that; so
+    /// its destructor must not wait for the group.
+    ///
     /// The body runs in place, as part of the task that awaits this: it may borrow, and need not be
     /// `Send` where that need not be. It is an async closure, or a function that returns a future.
     /// Children are tasks of their own. The group is given to the body by value, and there is no other
@@ -334,8 +337,8 @@ impl TaskGroup {
         self.state.is_open()
     }
 
-    /// How many children there are, those included that wait for their turn. A child that has ended
-    /// is forgotten at once.
+    /// How many children there are, those included that wait for their turn. A child is forgotten when
+    /// its future has been dropped, which is before its handle is ready.
     ///
     /// ```
     /// heist::run(async {
