@@ -1305,12 +1305,17 @@ fn one_of_two_branches_that_were_asked_is_cut() {
 fn a_cleanup_that_a_group_cuts_does_not_lose_the_timeout_around() {
     in_a_task(async {
         for between in [false, true] {
+            let caught = Signal::new();
             let group = TaskGroup::run(async |g| {
-                g.spawn(async {
-                    sleep(20 * MS).await;
+                let fails = caught.clone();
+                g.spawn(async move {
+                    // Both at once would be one request, and the body is asked once.
+                    fails.wait().await;
                     Err::<(), _>("broken")
                 });
-                stubborn().await;
+                assert!(catch_cancel(pending::<()>()).await.is_err());
+                caught.set();
+                pending::<()>().await;
                 Ok(())
             });
             let total = timeout(10 * MS, async {
