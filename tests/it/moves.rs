@@ -2,7 +2,7 @@
 //! whatever arrives meanwhile, is not lost.
 #![forbid(unsafe_code)]
 
-use crate::support::{Gate, OpenOnDrop, own_pair, pair, within, within_for};
+use crate::support::{Gate, LIMIT, OpenOnDrop, own_pair, pair, within, within_for};
 use async_channel::Sender;
 use heist::net::TcpStream;
 use heist::{Runtime, yield_now};
@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The driver of the runtime that the caller is in.
 fn driver() -> Arc<Driver> {
@@ -64,11 +64,12 @@ fn a_socket_moves_to_the_worker_that_waits_for_it() {
             let (stream, mut peer) = pair().await;
             assert_eq!(used(&driver), [0]);
             let server = heist::spawn(echo(stream));
-            let mut rounds = 0;
+            let (mut rounds, begin) = (0, Instant::now());
+            // It is waited for in some of them: on a busy machine what was sent is often there when it is asked for.
             while used(&driver) != [1] {
                 round_trip(&mut peer, rounds);
                 rounds += 1;
-                assert!(rounds < 1000, "it has not moved: {driver:?}");
+                assert!(begin.elapsed() < LIMIT / 2, "it has not moved: {driver:?}");
             }
             assert!(rounds >= u32::from(MOVE_AFTER) - 1, "after {rounds} rounds");
             for round in 0..200 {
