@@ -26,7 +26,8 @@
 //! What is made once for the whole process, while other threads wait, must not be made by a thread of a
 //! runtime: a child that is forked meanwhile has the lock, and nobody who lets it go. So that of the queues is
 //! made with the first runtime ([`deque::prepare`](crate::deque::prepare)), and the number of processors is
-//! kept without a lock.
+//! kept without a lock. What a context variable is known by is still made with its first value: a child that is forked
+//! in that moment must not use this variable.
 //!
 //! Nothing here can make `fork` safe for other code: what the standard library, the allocator and
 //! `parking_lot` keep is theirs. A child that ends by `exec` or `_exit` needs none of this.

@@ -192,6 +192,17 @@ fn cleaning() -> (Arc<Cell>, Ref, Why) {
     (cell, owner, why)
 }
 
+/// The same, with a request to the task that was caught inside of a limit in that cleanup.
+fn caught_in_a_limit() -> (Arc<Cell>, Ref, Key) {
+    let (cell, owner, _) = cleaning();
+    let limit = cell.record.enter_limit(&owner, None);
+    let inside = enter(&cell, &owner, Some(limit), Waker::noop().clone());
+    cell.ask();
+    let polled = cell.record.poll(inside, Some(limit), Waker::noop());
+    assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
+    (cell, owner, limit)
+}
+
 /// A region that the runner enters.
 fn enter(cell: &Arc<Cell>, owner: &Ref, parent: Option<Key>, waker: Waker) -> Key {
     let key = cell.record.enter(owner, parent, waker, None, here());
@@ -593,12 +604,7 @@ fn models_a_request_waits_for_a_region_that_leaves() {
     }
     // Counted: 19.
     model(9, || {
-        let (cell, owner, _) = cleaning();
-        let limit = cell.record.enter_limit(&owner, None);
-        let inside = enter(&cell, &owner, Some(limit), Waker::noop().clone());
-        cell.ask();
-        let polled = cell.record.poll(inside, Some(limit), Waker::noop());
-        assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
+        let (cell, owner, limit) = caught_in_a_limit();
         let asked = Plain::new(Count::default());
         let beside = enter(&cell, &owner, None, asked.clone().into());
         let leaver = spawn(&cell, move |cell| {
@@ -625,12 +631,7 @@ fn models_a_request_waits_for_a_region_that_leaves() {
 fn models_a_limit_gives_up_while_a_region_leaves() {
     // Counted: 32.
     model(16, || {
-        let (cell, owner, _) = cleaning();
-        let limit = cell.record.enter_limit(&owner, None);
-        let inside = enter(&cell, &owner, Some(limit), Waker::noop().clone());
-        cell.ask();
-        let polled = cell.record.poll(inside, Some(limit), Waker::noop());
-        assert!(matches!(polled, Polled::Deliver(_)), "it was asked");
+        let (cell, owner, limit) = caught_in_a_limit();
         let kept = enter(&cell, &owner, Some(limit), Waker::noop().clone());
         cell.record.end(limit);
         let leaver = spawn(&cell, move |cell| cell.record.leave(kept));
